@@ -1,0 +1,1 @@
+"""Devices as LSL streams; the simulated subject is one of them."""

@@ -1,0 +1,1 @@
+"""What touches the world: LSL inlets, the ZeroMQ publisher, the recorder, recordings, clocks."""

@@ -1,0 +1,1 @@
+"""One thin file per `m2m` command."""

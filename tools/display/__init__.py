@@ -1,0 +1,1 @@
+"""The live window: a separate process that only subscribes."""

@@ -1,0 +1,1 @@
+"""Between sessions: anatomy, preprocessing, models and their validation, export to the model file."""
