@@ -1,0 +1,190 @@
+"""TMS coils as sets of magnetic dipoles, and the frame that a coil pose refers to.
+
+Coil frame (the convention of SimNIBS and its `matsimnibs`), in mm: the origin is the centre of the coil's face, the
+side that touches the scalp; +z points from the coil into the head, so the windings lie at z < 0; +y prolongs the
+handle, away from it, and is the direction of the induced E-field under the centre of a figure of eight while dI/dt is
+positive; +x completes a right-handed frame, along the line between the two wings. A coil pose is the 4x4 matrix that
+takes homogeneous coordinates in this frame to the head's space in mm.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from rt_engine.errors import DataError
+
+POSE_TOLERANCE = 1e-3
+"""How far a pose's axes may be from orthonormal: largest entry of |R^T R - 1| (navigators print four digits)."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Coil:
+    """A coil as d magnetic dipoles in the coil frame.
+
+    Attributes
+    ----------
+    name : str
+        What the coil is.
+    position_mm : numpy.ndarray
+        (d, 3) float64, mm; where the dipoles are.
+    moment_am2_per_a : numpy.ndarray
+        (d, 3) float64, A m^2 per A of coil current; their moments. Times dI/dt in A/s they are dm/dt in A m^2/s, which
+        is what induces the E-field.
+    max_didt_a_per_us : float
+        dI/dt at 100 % of the stimulator's output, at the pulse's start, A/us.
+    """
+
+    name: str
+    position_mm: Floats
+    moment_am2_per_a: Floats
+    max_didt_a_per_us: float
+
+
+def figure_of_eight(
+    *,
+    name: str = "figure of eight, 70 mm",
+    n_turns: int = 9,
+    inner_diameter_mm: float = 56.0,
+    outer_diameter_mm: float = 88.0,
+    wing_distance_mm: float = 90.0,
+    depth_mm: float = 6.5,
+    n_rings: int = 5,
+    max_didt_a_per_us: float = 171.0,
+) -> Coil:
+    """Make a figure-of-eight coil; the defaults are the Magstim 70 mm double coil.
+
+    Each wing is a set of concentric circular turns. A turn of radius R that carries the current I is equivalent to a
+    sheet of magnetic dipoles with I per area over its disc, so a wing is a sheet with I N(r), N(r) being the number of
+    turns that go around a point at distance r from the wing's centre. The sheet is cut into tiles of equal area (a disc
+    and `n_rings` rings of 8 j tiles), and every tile becomes one dipole with the tile's moment. Rings sit at the radius
+    that keeps the ring's second moment.
+
+    Turns, diameters (of the wire's centre line) and distances: Thielscher & Kammer 2004, Clin Neurophysiol 115:1697;
+    SimNIBS' dipole file of that coil has these to the digit. Largest dI/dt: 2.8 kV on 16.35 uH.
+
+    Parameters
+    ----------
+    name : str
+        Name to give to the coil.
+    n_turns : int
+        Turns per wing.
+    inner_diameter_mm, outer_diameter_mm : float
+        Diameters of the innermost and the outermost turn.
+    wing_distance_mm : float
+        Distance between the wings' centres.
+    depth_mm : float
+        How far the middle of the windings lies behind the coil's face.
+    n_rings : int
+        Rings of tiles per wing; there are 2 (1 + 4 n (n + 1)) dipoles.
+    max_didt_a_per_us : float
+        dI/dt at 100 % output.
+
+    Returns
+    -------
+    Coil
+        242 dipoles with the defaults. With positive dI/dt the E-field under the centre points along +y.
+
+    Raises
+    ------
+    DataError
+        A size or number that no coil has.
+    """
+    if n_turns < 1 or n_rings < 0:
+        raise DataError(f"A wing of {n_turns} turns in {n_rings} rings of tiles; expected at least 1 turn and 0 rings.")
+    if not 0 < inner_diameter_mm <= outer_diameter_mm <= wing_distance_mm:
+        raise DataError(
+            f"Turns of {inner_diameter_mm} to {outer_diameter_mm} mm on wings {wing_distance_mm} mm apart; expected "
+            "0 < inner <= outer <= distance, else the wings would cut each other."
+        )
+    turn_radius_mm = np.linspace(outer_diameter_mm / 2, inner_diameter_mm / 2, n_turns)
+
+    def cut(edge_mm: Floats, power: int) -> Floats:
+        """Integrate N(r) 2 pi r^(power - 1) dr up to each edge."""
+        reached = np.minimum(edge_mm[:, None], turn_radius_mm[None, :])
+        integral: Floats = 2 * np.pi / power * (reached**power).sum(axis=1)
+        return integral
+
+    # Edges in the ratio 1 : 3 : 5 ..., so that ring j has 8 j times the area of the disc.
+    edge_mm = np.concatenate(([0.0], outer_diameter_mm / 2 * np.arange(1, 2 * n_rings + 2, 2) / (2 * n_rings + 1)))
+    ring_moment = np.diff(cut(edge_mm, 2))
+    ring_radius_mm = np.sqrt(np.diff(cut(edge_mm, 4)) / ring_moment)
+    ring_radius_mm[0] = 0.0
+
+    tiles = [1] + [8 * j for j in range(1, n_rings + 1)]
+    # Half a tile of turn keeps the dipoles symmetric about both axes.
+    angle = np.concatenate([(np.arange(n) + 0.5) * 2 * np.pi / n for n in tiles])
+    radius_mm = np.repeat(ring_radius_mm, tiles)
+    moment_mm2 = np.repeat(ring_moment / tiles, tiles)
+
+    wing_mm = np.stack([radius_mm * np.cos(angle), radius_mm * np.sin(angle), np.full_like(angle, -depth_mm)], axis=1)
+    offset_mm = np.array([wing_distance_mm / 2, 0.0, 0.0])
+    position_mm = np.concatenate([wing_mm - offset_mm, wing_mm + offset_mm])
+    moment = np.zeros_like(position_mm)
+    moment[:, 2] = np.concatenate([-moment_mm2, moment_mm2]) * 1e-6
+    return Coil(name, position_mm, moment, max_didt_a_per_us)
+
+
+def transform(coil: Coil, pose: Floats) -> tuple[Floats, Floats]:
+    """Bring a coil's dipoles to where the coil is.
+
+    Parameters
+    ----------
+    coil : Coil
+        The coil, d dipoles.
+    pose : numpy.ndarray
+        (4, 4); coil frame to the head's space, mm.
+
+    Returns
+    -------
+    position_mm : numpy.ndarray
+        (d, 3) float64, mm, in the head's space.
+    moment_am2_per_a : numpy.ndarray
+        (d, 3) float64, A m^2 per A, in the head's space.
+
+    Raises
+    ------
+    DataError
+        The pose is no rigid motion.
+    """
+    pose = check_pose(pose)
+    rotation = pose[:3, :3]
+    return coil.position_mm @ rotation.T + pose[:3, 3], coil.moment_am2_per_a @ rotation.T
+
+
+def check_pose(pose: npt.ArrayLike) -> Floats:
+    """Check that a coil pose is a rigid motion.
+
+    Parameters
+    ----------
+    pose : array_like
+        What should be a (4, 4) matrix.
+
+    Returns
+    -------
+    numpy.ndarray
+        The pose, (4, 4) float64.
+
+    Raises
+    ------
+    DataError
+        Wrong shape, not finite, axes not orthonormal or left-handed, last row not 0 0 0 1.
+    """
+    pose = np.asarray(pose, np.float64)
+    if pose.shape != (4, 4) or not np.isfinite(pose).all():
+        raise DataError(f"A coil pose must be a (4, 4) matrix of finite numbers; found {pose.shape}: {pose.tolist()}.")
+    rotation = pose[:3, :3]
+    if (
+        np.abs(rotation.T @ rotation - np.eye(3)).max() > POSE_TOLERANCE
+        or np.linalg.det(rotation) < 0
+        or not np.array_equal(pose[3], (0, 0, 0, 1))
+    ):
+        raise DataError(
+            f"The coil pose is no rigid motion: {pose.tolist()}. Expected orthonormal, right-handed axes and the last "
+            "row 0 0 0 1; is it in another program's convention, or transposed?"
+        )
+    return pose
