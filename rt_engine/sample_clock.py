@@ -1,0 +1,125 @@
+"""From time to sample index: a robust line through the stream's own time stamps.
+
+2 kHz is nominal; the amplifier's crystal and the LSL clock drift apart, and stamps jitter with the operating system.
+The clock keeps one stamp every `knot_every` samples ("knots") over a sliding window and fits index -> time. Since knots
+sit at fixed indices, the fit after n samples does not depend on how those samples were cut into blocks.
+"""
+
+import math
+from collections import deque
+
+import numpy as np
+
+KNOTS_FOR_RATE = 20
+"""Knots needed before the rate is fitted; until then it is the nominal one and only the offset is estimated."""
+
+MAX_RATE_DEVIATION = 0.01
+"""A fitted rate further than this from the nominal one (relative) is not believed; the nominal one is used."""
+
+_MAD_TO_SD = 1.4826  # of a normal distribution
+
+
+class SampleClock:
+    """Maps pulse times to fractional sample indices, and back.
+
+    Parameters
+    ----------
+    nominal_rate_hz
+        Sample rate that the stream states.
+    knot_every
+        Distance between two knots, samples.
+    window_s
+        Length of the sliding window, s.
+    """
+
+    def __init__(self, nominal_rate_hz: float, *, knot_every: int = 100, window_s: float = 30.0) -> None:
+        self.nominal_rate_hz = nominal_rate_hz
+        self.knot_every = knot_every
+        n_knots = max(KNOTS_FOR_RATE, math.ceil(window_s * nominal_rate_hz / knot_every))
+        self._index: deque[int] = deque(maxlen=n_knots)
+        self._stamp: deque[float] = deque(maxlen=n_knots)
+        self._anchor_index = 0.0
+        self._anchor_t = math.nan
+        self._period = 1.0 / nominal_rate_hz
+        self._jitter = 0.0
+
+    @property
+    def known(self) -> bool:
+        """Whether a first stamp has been seen."""
+        return not math.isnan(self._anchor_t)
+
+    @property
+    def rate_hz(self) -> float:
+        """Effective sample rate."""
+        return 1.0 / self._period
+
+    @property
+    def jitter_s(self) -> float:
+        """Robust standard deviation of the stamps around the fit, s."""
+        return self._jitter
+
+    def restart(self) -> None:
+        """Forget all knots: after a gap, index and time have another relation. The fitted period is kept."""
+        self._index.clear()
+        self._stamp.clear()
+        self._anchor_t = math.nan
+        self._jitter = 0.0
+
+    def add_knot(self, index: int, stamp: float) -> None:
+        """Take in the stamp of one sample and fit again.
+
+        Parameters
+        ----------
+        index
+            Absolute index of the sample.
+        stamp
+            Its time in the engine's clock, s; one that is not finite is passed over.
+        """
+        if not math.isfinite(stamp):
+            return
+        self._index.append(index)
+        self._stamp.append(stamp)
+        self._fit()
+
+    def index_of(self, t: float) -> float:
+        """Return the fractional sample index of the time `t` (s, engine's clock)."""
+        return self._anchor_index + (t - self._anchor_t) / self._period
+
+    def time_of(self, index: float) -> float:
+        """Return the time (s, engine's clock) of a fractional sample index."""
+        return self._anchor_t + (index - self._anchor_index) * self._period
+
+    def _fit(self) -> None:
+        index = np.asarray(self._index, dtype=np.float64)
+        stamp = np.asarray(self._stamp, dtype=np.float64)
+        # Centre first: seconds since boot times samples since start would cost digits.
+        index0, stamp0 = index[-1], stamp[-1]
+        x, y = index - index0, stamp - stamp0
+        nominal = 1.0 / self.nominal_rate_hz
+        period = self._period if len(x) < KNOTS_FOR_RATE else _trimmed_slope(x, y, nominal)
+        if abs(period / nominal - 1.0) > MAX_RATE_DEVIATION:
+            period = nominal
+        offset = float(np.median(y - period * x))
+        self._jitter = _MAD_TO_SD * float(np.median(np.abs(y - period * x - offset)))
+        self._period = period
+        self._anchor_index = float(index0)
+        self._anchor_t = float(stamp0) + offset
+
+
+def _trimmed_slope(x: np.ndarray, y: np.ndarray, nominal: float) -> float:
+    """Slope by least squares, twice, the second time without knots far from the first line.
+
+    Stamps are late rather than early when the sender was held up, so outliers are trimmed by the median absolute
+    deviation around a line of nominal slope before they can bend the fit.
+    """
+    residual = y - nominal * x
+    for _ in range(2):
+        centre = np.median(residual)
+        deviation = np.abs(residual - centre)
+        # The floor keeps perfectly regular stamps (deviation 0) from being trimmed to nothing.
+        keep = deviation <= 4.0 * _MAD_TO_SD * float(np.median(deviation)) + 1e-9
+        xk, yk = x[keep], y[keep]
+        xm = xk - xk.mean()
+        slope = float(xm @ (yk - yk.mean())) / float(xm @ xm)
+        residual = y - slope * x
+    return slope

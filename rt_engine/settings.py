@@ -1,0 +1,271 @@
+"""Settings of a session: typed, validated, read from TOML.
+
+A key that does not exist is an error that names the nearest one that does. Paths are relative to the settings file.
+"""
+
+import difflib
+import math
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from rt_engine.errors import SettingsError
+from rt_engine.estimator import DEFAULT_POLICY, Use
+from rt_engine.mep import MepCriteria, MepStatus
+from rt_engine.trial_assembler import SweepSettings
+
+SETTINGS_VERSION = 1
+"""Version of the settings' schema."""
+
+Positive = Annotated[float, msgspec.Meta(gt=0.0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
+
+
+class StreamQuery(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Which LSL stream: each field that is not empty must match, and exactly one stream may."""
+
+    name: str = ""
+    type: str = ""
+    source_id: str = ""
+
+    def __bool__(self) -> bool:
+        return bool(self.name or self.type or self.source_id)
+
+    def __str__(self) -> str:
+        stated = {"name": self.name, "type": self.type, "source_id": self.source_id}
+        return " and ".join(f"{key}={value!r}" for key, value in stated.items() if value) or "nothing"
+
+
+class EmgStream(StreamQuery, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The EMG stream and what its metadata leave open."""
+
+    type: str = "EMG"
+    unit: str = ""
+    """Unit of channels whose metadata state none: microvolts, mV or V."""
+    channels: dict[str, str] = {}
+    """Channel label -> muscle, for amplifiers whose channels cannot be named."""
+
+
+class Streams(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The LSL streams of a session. `emg` is needed; the others are left out by leaving them empty."""
+
+    emg: EmgStream = EmgStream()
+    markers: StreamQuery = StreamQuery()
+    pose: StreamQuery = StreamQuery()
+    intensity: StreamQuery = StreamQuery()
+    resolve_timeout_s: Positive = 10.0
+    stall_s: Positive = 0.5
+    """Without a sample for this long the session is DEGRADED."""
+
+
+class Trigger(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Where pulses come from."""
+
+    source: Literal["ttl", "marker"] = "ttl"
+    ttl_label: str = "TTL"
+    ttl_threshold: float = 0.5
+    """In the trigger channel's own unit."""
+    marker_labels: list[str] = []
+    """Markers that are pulses; empty takes every marker."""
+
+
+class Mep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """How MEPs are measured; see `rt_engine.mep`."""
+
+    window_ms: tuple[float, float] = (10.0, 50.0)
+    muscle_window_ms: dict[str, tuple[float, float]] = {}
+    """Muscles with a window of their own, such as those of the leg."""
+    baseline_ms: tuple[float, float] = (-100.0, -5.0)
+    floor_uv: NotNegative = 50.0
+    preactivation_rms_uv: Positive = 50.0
+    saturation_uv: NotNegative = 0.0
+    status: dict[str, Use] = {}
+    """Status -> use, mark or reject; the others do as `rt_engine.estimator.DEFAULT_POLICY` says."""
+
+
+class Timing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Gaps, waiting, and how much is kept."""
+
+    gap_ms: Positive = 20.0
+    expire_s: Positive = 1.0
+    ring_s: Annotated[float, msgspec.Meta(ge=1.0, le=600.0)] = 10.0
+    pose_max_age_s: Positive = 0.5
+
+
+class ModelChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The model, and where it runs."""
+
+    path: str = ""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: Annotated[int, msgspec.Meta(ge=1, le=64)] = 1
+    subject: str = ""
+    """Subject file whose cortex the display shows; empty shows voxels only."""
+
+
+class Publish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Where results are published."""
+
+    address: str = "tcp://127.0.0.1:5556"
+    health_period_s: Positive = 0.5
+
+
+class Record(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """Recording by LabRecorder."""
+
+    folder: str = "sessions"
+    min_free_mb: NotNegative = 1000.0
+    """With less free disk space a recording is not started."""
+
+
+class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """All settings of a session."""
+
+    version: int = SETTINGS_VERSION
+    streams: Streams = Streams()
+    trigger: Trigger = Trigger()
+    mep: Mep = Mep()
+    timing: Timing = Timing()
+    model: ModelChoice = ModelChoice()
+    publish: Publish = Publish()
+    record: Record = Record()
+
+    def criteria(self, muscles: tuple[str, ...]) -> MepCriteria:
+        """Return how MEPs of these muscles are measured.
+
+        Raises
+        ------
+        SettingsError
+            If a muscle with a window of its own is not among them.
+        """
+        own = self.mep.muscle_window_ms
+        _refuse_unknown(own, muscles, "mep.muscle_window_ms", "muscle of the model")
+        return MepCriteria(
+            window_ms=tuple(own.get(muscle, self.mep.window_ms) for muscle in muscles),
+            baseline_ms=self.mep.baseline_ms,
+            floor_uv=self.mep.floor_uv,
+            preactivation_rms_uv=self.mep.preactivation_rms_uv,
+            saturation_uv=self.mep.saturation_uv,
+        )
+
+    def sweep(self, muscles: tuple[str, ...]) -> SweepSettings:
+        """Return what makes a sweep for these muscles."""
+        windows = self.criteria(muscles).window_ms
+        return SweepSettings(
+            start_ms=min(self.mep.baseline_ms[0], 0.0),
+            end_ms=max(end for _, end in windows),
+            window_start_ms=min(begin for begin, _ in windows),
+            gap_ms=self.timing.gap_ms,
+            ring_s=self.timing.ring_s,
+            expire_s=self.timing.expire_s,
+            pose_max_age_s=self.timing.pose_max_age_s,
+        )
+
+    def policy(self) -> dict[MepStatus, Use]:
+        """Return what each status does."""
+        return {MepStatus[name]: use for name, use in self.mep.status.items()}
+
+
+def load_settings(path: str | os.PathLike[str]) -> Settings:
+    """Read and check a settings file.
+
+    Parameters
+    ----------
+    path
+        A TOML file. Paths inside it are relative to its folder; the result has them absolute.
+
+    Raises
+    ------
+    SettingsError
+        If the file cannot be read, is not TOML, has an unknown key, or a value that cannot be.
+    """
+    path = Path(path)
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SettingsError(f"there is no settings file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path} is not TOML: {error}") from error
+    try:
+        settings = parse_settings(raw)
+    except SettingsError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    model = settings.model
+    return msgspec.structs.replace(
+        settings,
+        model=msgspec.structs.replace(model, path=_beside(path, model.path), subject=_beside(path, model.subject)),
+    )
+
+
+def parse_settings(raw: dict[str, Any]) -> Settings:
+    """Check settings that are already a dictionary, such as those kept in a recording.
+
+    Raises
+    ------
+    SettingsError
+        As `load_settings`.
+    """
+    version = raw.get("version", SETTINGS_VERSION)
+    if isinstance(version, int) and version > SETTINGS_VERSION:
+        raise SettingsError(f"settings version {version} is newer than this software's {SETTINGS_VERSION}; update m2m")
+    try:
+        settings = msgspec.convert(raw, Settings)
+    except msgspec.ValidationError as error:
+        raise SettingsError(_explain(str(error))) from error
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    mep = settings.mep
+    for name, (begin, end) in {"mep.window_ms": mep.window_ms, **mep.muscle_window_ms}.items():
+        if not (math.isfinite(begin) and math.isfinite(end) and 0.0 <= begin < end <= 1000.0):
+            raise SettingsError(f"{name} is [{begin}, {end}]; expected 0 <= begin < end <= 1000 ms")
+    begin, end = mep.baseline_ms
+    if not (-5000.0 <= begin < end <= 0.0):
+        raise SettingsError(f"mep.baseline_ms is [{begin}, {end}]; expected -5000 <= begin < end <= 0 ms")
+    latest = max([mep.window_ms[1], *(end for _, end in mep.muscle_window_ms.values())])
+    if (latest - mep.baseline_ms[0]) / 1000.0 > settings.timing.ring_s / 2:
+        raise SettingsError(
+            f"a sweep of {latest - mep.baseline_ms[0]:g} ms needs timing.ring_s of at least twice that; "
+            f"it is {settings.timing.ring_s:g} s"
+        )
+    known = [flag.name or "" for flag in DEFAULT_POLICY]
+    _refuse_unknown(mep.status, tuple(known), "mep.status", "status")
+    if settings.trigger.source == "marker" and not settings.streams.markers:
+        raise SettingsError('trigger.source is "marker", but streams.markers names no stream: set its name or type')
+    if not re.fullmatch(r"(tcp://[^:\s]+:(\d+|\*)|ipc://.+|inproc://.+)", settings.publish.address):
+        raise SettingsError(f"publish.address is {settings.publish.address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
+
+
+def _refuse_unknown(given: dict[str, Any], known: tuple[str, ...], where: str, what: str) -> None:
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise SettingsError(f"{where}: {name!r} is no {what}{hint}")
+
+
+def _explain(message: str) -> str:
+    """Turn msgspec's message about an unknown field into one that names the nearest known."""
+    found = re.match(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<where>[^`]*)`)?", message)
+    if found is None:
+        return message.replace(" - at `$.", " - at `")
+    where = found["where"] or ""
+    kind: Any = Settings
+    for part in filter(None, where.split(".")):
+        kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == part)
+    known = [f.encode_name for f in msgspec.structs.fields(kind)]
+    near = difflib.get_close_matches(found["key"], known, n=1, cutoff=0.0)
+    key = f"{where}.{found['key']}" if where else found["key"]
+    prefix = f"{where}." if where else ""
+    return f"unknown key {key!r}; did you mean {prefix + near[0]!r}? Known here: {', '.join(known)}"
+
+
+def _beside(settings_path: Path, path: str) -> str:
+    return str((settings_path.parent / path).resolve()) if path else ""

@@ -1,0 +1,75 @@
+"""A trial: one pulse and the EMG around it."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rt_engine.companions import CoilPose, StimulatorIntensity
+
+GAP = "gap"
+"""Reason: samples are missing somewhere in the sweep."""
+
+EXPIRED = "expired"
+"""Reason: the samples after the pulse did not arrive in time."""
+
+BEFORE_STREAM = "before_stream"
+"""Reason: the pulse lies before the first sample."""
+
+TOO_LATE = "too_late"
+"""Reason: the pulse was told of when its samples had already left the ring."""
+
+TOO_MANY = "too_many_pending"
+"""Reason: more pulses wait than can be real."""
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """One pulse with its sweep, valid or not.
+
+    Attributes
+    ----------
+    pulse_id
+        Counts pulses from 0 in the order of arrival.
+    trigger_source
+        ``ttl`` or ``marker``.
+    t_raw, t, t_uncertainty
+        Time of the pulse in its own stream's clock, in the engine's clock, and one SD of the latter, s.
+    pulse_index
+        Fractional index of the pulse in the EMG stream; NaN if it could not be placed.
+    first_index
+        Index of the sweep's first sample.
+    sweep_uv
+        (muscles, samples) float64, microvolts; (muscles, 0) if the trial is not valid.
+    rate_hz
+        Effective sample rate.
+    reasons
+        Why the trial is not valid; empty if it is.
+    pose, intensity
+        What held at the time of the pulse, or None.
+    """
+
+    pulse_id: int
+    trigger_source: str
+    t_raw: float
+    t: float
+    t_uncertainty: float
+    pulse_index: float
+    first_index: int
+    sweep_uv: NDArray[np.float64] = field(repr=False)
+    rate_hz: float
+    reasons: tuple[str, ...] = ()
+    pose: CoilPose | None = None
+    intensity: StimulatorIntensity | None = None
+
+    @property
+    def valid(self) -> bool:
+        """Whether amplitudes can be measured in it."""
+        return not self.reasons
+
+    @property
+    def sweep_start_ms(self) -> float:
+        """Time of the sweep's first sample relative to the pulse."""
+        if not np.isfinite(self.pulse_index):
+            return 0.0
+        return (self.first_index - self.pulse_index) * 1000.0 / self.rate_hz
