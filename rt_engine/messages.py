@@ -121,8 +121,13 @@ class PulseHeader(Header, kw_only=True):
     """One standard deviation of `t_pulse`, s."""
     trigger_source: str
     """``ttl`` or ``marker``."""
+    t_available: float | None = None
+    """When the last needed sample was in the engine's hands, s, engine's LSL clock; absent in a replay."""
+    t_sent: float | None = None
+    """When this message was handed to ZeroMQ, s, engine's LSL clock; absent in a replay."""
     stages_us: dict[str, float] = {}
-    """Time spent per stage on the way to this message, microseconds."""
+    """Time spent per stage on the way to this message, microseconds: ``transport`` from the last needed sample's own
+    stamp to the engine's hands, ``wait``, ``extract``, ``infer``, ``publish``."""
     model_sha256: str = ""
     confidence: str = "ok"
     """``ok`` or ``low``."""
@@ -186,8 +191,6 @@ class HealthHeader(Header, kw_only=True):
     recording: str = "off"
     """``off``, or the path of the recording."""
     disk_free_bytes: int | None = None
-    drops: int = 0
-    """Messages not sent because nobody took them in time."""
     latency_ms: dict[str, dict[str, float]] = {}
     """Per stage, ``p50``, ``p99`` and ``max`` since the start."""
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rt_engine.errors import DataError, FileFormatError, ModelError
+from rt_engine.field.voxel_grid import check_grid, voxel_centers_mm
 from rt_engine.onnx_session import Provider, open_session
 
 MODEL_VERSION = 1
@@ -108,7 +109,7 @@ class ModelInfo:
     @property
     def voxel_mm(self) -> NDArray[np.float64]:
         """(V, 3) centres of the voxels in scanner space, mm."""
-        return np.asarray(self.voxel @ self.affine[:3, :3].T + self.affine[:3, 3], dtype=np.float64)
+        return voxel_centers_mm(self.voxel, self.affine)
 
 
 @dataclass(frozen=True, eq=False)
@@ -341,6 +342,12 @@ def _parse_info(path: Path, sha256: str, properties: dict[str, str]) -> ModelInf
         )
     muscles = get("muscles", _parse_muscles)
     box_shape = get("box_shape", _parse_box)
+    voxel = get("voxel", _parse_voxel)
+    affine = get("affine", lambda text: _parse_array(text, (4, 4)))
+    try:
+        check_grid(voxel, affine, box_shape)
+    except DataError as error:
+        raise FileFormatError(f"{path}: {error} Export the model again.") from error
     scale = get("scale_uv", lambda text: _parse_array(text, (len(muscles),)))
     if not (scale > 0).all():
         raise FileFormatError(f"{path}: metadata m2m.scale_uv has a scale that is not positive")
@@ -352,8 +359,8 @@ def _parse_info(path: Path, sha256: str, properties: dict[str, str]) -> ModelInf
         name=get("name", str),
         muscles=muscles,
         box_shape=box_shape,
-        voxel=get("voxel", lambda text: _parse_voxel(text, box_shape)),
-        affine=get("affine", lambda text: _parse_array(text, (4, 4))),
+        voxel=voxel,
+        affine=affine,
         field_scale_v_per_m=get("field_scale_v_per_m", _parse_positive),
         floor_uv=get("floor_uv", _parse_positive),
         scale_uv=scale,
@@ -377,19 +384,14 @@ def _parse_muscles(text: str) -> tuple[str, ...]:
 
 def _parse_box(text: str) -> tuple[int, int, int]:
     shape = json.loads(text)
-    if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(n, int) and n > 0 for n in shape):
-        raise ValueError(f"expected three positive integers, found {text[:80]}")
+    if not isinstance(shape, list) or len(shape) != 3 or not all(isinstance(n, int) for n in shape):
+        raise ValueError(f"expected three integers, found {text[:80]}")
     return (shape[0], shape[1], shape[2])
 
 
-def _parse_voxel(text: str, box_shape: tuple[int, int, int]) -> NDArray[np.int16]:
-    voxel = np.frombuffer(zlib.decompress(base64.b64decode(text, validate=True)), dtype="<i2").reshape(-1, 3)
-    if len(voxel) == 0 or voxel.min() < 0 or (voxel >= np.array(box_shape)).any():
-        raise ValueError(f"no voxels, or voxels outside the box {box_shape}")
-    flat = np.ravel_multi_index(tuple(voxel.T.astype(np.int64)), box_shape)
-    if (np.diff(flat) <= 0).any():
-        raise ValueError("voxels are repeated or not in C order")
-    return voxel.astype(np.int16)
+def _parse_voxel(text: str) -> NDArray[np.int16]:
+    packed = base64.b64decode(text, validate=True)
+    return np.frombuffer(zlib.decompress(packed), dtype="<i2").reshape(-1, 3).astype(np.int16)
 
 
 def _parse_array(text: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

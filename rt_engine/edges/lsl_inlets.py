@@ -1,0 +1,207 @@
+"""LSL inlets: exactly one stream per role, raw stamps, numpy in hand."""
+
+import logging
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pylsl
+from numpy.typing import NDArray
+from pylsl.util import LostError
+
+from rt_engine.edges.clock_offset import ClockOffset
+from rt_engine.errors import StreamError
+from rt_engine.messages import StreamDescription
+from rt_engine.settings import StreamQuery
+
+log = logging.getLogger(__name__)
+
+RESOLVE_ROUND_S = 1.0
+"""LSL answers within a few hundred ms; a second stream that also matches must get the time to show itself."""
+
+BUFFER_S = 60
+"""What an inlet holds if nobody pulls, s."""
+
+
+def describe(info: pylsl.StreamInfo, role: str) -> StreamDescription:
+    """Return what the wire says of a stream."""
+    return StreamDescription(
+        role=role,
+        name=info.name(),
+        type=info.type(),
+        source_id=info.source_id(),
+        hostname=info.hostname(),
+        nominal_rate_hz=info.nominal_srate(),
+        n_channels=info.channel_count(),
+    )
+
+
+def seen_streams(wait_s: float = RESOLVE_ROUND_S) -> list[pylsl.StreamInfo]:
+    """Return all streams that answer within `wait_s`."""
+    return list(pylsl.resolve_streams(wait_time=wait_s))
+
+
+def matches(info: pylsl.StreamInfo, query: StreamQuery) -> bool:
+    """Whether a stream is what the query asks for."""
+    return (
+        (not query.name or info.name() == query.name)
+        and (not query.type or info.type() == query.type)
+        and (not query.source_id or info.source_id() == query.source_id)
+    )
+
+
+def resolve_one(
+    role: str, query: StreamQuery, timeout_s: float, cancelled: Callable[[], bool] = lambda: False
+) -> pylsl.StreamInfo:
+    """Find the one stream that matches.
+
+    Parameters
+    ----------
+    role
+        For messages: ``EMG``, ``marker`` ...
+    query
+        What to look for.
+    timeout_s
+        How long to look.
+    cancelled
+        Asked between rounds; if it says yes, the search ends.
+
+    Raises
+    ------
+    StreamError
+        If none or more than one matches, or the one that does has no source_id.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        seen = seen_streams(min(RESOLVE_ROUND_S, timeout_s))
+        found = [info for info in seen if matches(info, query)]
+        if found or time.monotonic() >= deadline or cancelled():
+            break
+    if not found:
+        others = "; ".join(f"{i.name()!r} (type {i.type()!r}, source_id {i.source_id()!r})" for i in seen) or "none"
+        raise StreamError(
+            f"no {role} stream with {query} within {timeout_s:g} s; streams on the network: {others}. "
+            "Check that the amplifier's LSL app is running and that the settings name it"
+        )
+    if len(found) > 1:
+        which = "; ".join(f"{i.name()!r} on {i.hostname()}, source_id {i.source_id()!r}" for i in found)
+        raise StreamError(
+            f"{len(found)} streams match the {role} stream ({query}): {which}. "
+            "Set source_id in the settings, or stop the others"
+        )
+    if not found[0].source_id():
+        raise StreamError(
+            f"the {role} stream {found[0].name()!r} has no source_id, so it could not be found again after an "
+            "interruption; set one in the software that makes the stream"
+        )
+    return found[0]
+
+
+class Inlet:
+    """One open stream.
+
+    Parameters
+    ----------
+    info
+        As resolved.
+    role
+        For messages.
+    """
+
+    def __init__(self, info: pylsl.StreamInfo, role: str) -> None:
+        self.role = role
+        self.query = StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id())
+        self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=True, as_numpy=True)
+        self.clock = ClockOffset(self._inlet)
+        self.info: pylsl.StreamInfo = info
+
+    def open(self, timeout_s: float) -> None:
+        """Subscribe, fetch the full description, and wait for the first clock offset.
+
+        Raises
+        ------
+        StreamError
+            If any of it does not come in time.
+        """
+        try:
+            self.info = self._inlet.info(timeout=timeout_s)
+            self._inlet.open_stream(timeout=timeout_s)
+            self.clock.warm_up(timeout_s)
+        except (TimeoutError, pylsl.util.TimeoutError, LostError) as error:
+            raise StreamError(
+                f"the {self.role} stream {self.query.name!r} was seen but does not answer within {timeout_s:g} s: "
+                "check the firewall and that its source still runs"
+            ) from error
+
+    @property
+    def description(self) -> StreamDescription:
+        """What the wire says of this stream."""
+        return describe(self.info, self.role)
+
+    @property
+    def labels(self) -> list[str]:
+        """Channel labels; empty strings where the metadata have none."""
+        return _texts(self.info.get_channel_labels(), self.info.channel_count())
+
+    @property
+    def units(self) -> list[str]:
+        """Channel units; empty strings where the metadata have none."""
+        return _texts(self.info.get_channel_units(), self.info.channel_count())
+
+    def flush(self) -> int:
+        """Drop all that waits and return how many samples that were."""
+        return int(self._inlet.flush())
+
+    def close(self) -> None:
+        """Let the stream go."""
+        self._inlet.close_stream()
+
+
+class SampleInlet(Inlet):
+    """A stream of numbers at a regular rate."""
+
+    MAX_SAMPLES = 4096
+
+    def pull(self, timeout_s: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Wait until at least one sample is there, then take all that are.
+
+        Returns
+        -------
+        samples
+            (n, channels) float32, in the stream's own units; n can be 0.
+        stamps
+            (n,) float64, raw, s.
+
+        Raises
+        ------
+        StreamError
+            If the stream is gone for good.
+        """
+        try:
+            samples, stamps = self._inlet.pull_chunk(
+                timeout=timeout_s, max_samples=self.MAX_SAMPLES, min_samples=1, as_numpy=True
+            )
+        except LostError as error:
+            raise StreamError(f"the {self.role} stream {self.query.name!r} is lost") from error
+        return samples.astype(np.float32, copy=False), stamps
+
+
+class EventInlet(Inlet):
+    """A stream of single events: text markers, coil poses, stimulator settings."""
+
+    def pull(self) -> list[tuple[list[str | float], float]]:
+        """Take all events that wait, without waiting: (values, raw stamp in s)."""
+        try:
+            values, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=64, as_numpy=True)
+        except LostError as error:
+            raise StreamError(f"the {self.role} stream {self.query.name!r} is lost") from error
+        events = []
+        for row, stamp in zip(values, stamps, strict=True):
+            decoded = [v.decode(errors="replace") if isinstance(v, bytes) else float(v) for v in row.tolist()]
+            events.append((decoded, float(stamp)))
+        return events
+
+
+def _texts(given: list[str | None] | None, n: int) -> list[str]:
+    texts = [text or "" for text in (given or [])]
+    return texts if len(texts) == n else [""] * n

@@ -1,0 +1,513 @@
+"""A live session: joins the core to the world and runs the state machine.
+
+One loop in one thread: it sleeps in liblsl until samples come, feeds the core, publishes what comes out, and between
+samples looks after subscribers, clock offsets and health.
+"""
+
+import gc
+import logging
+import math
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from rt_engine.channels import check_baseline
+from rt_engine.companions import StimulatorIntensity
+from rt_engine.edges.clock_offset import now_s
+from rt_engine.edges.engine_record import EngineRecord
+from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, resolve_one
+from rt_engine.edges.pose_sample import parse_pose
+from rt_engine.edges.publisher import Publisher
+from rt_engine.edges.recorder import Recorder
+from rt_engine.engine import PulseResult
+from rt_engine.engine_setup import EngineParts, build_engine, load_model
+from rt_engine.errors import M2MError, RecordingError, StreamError
+from rt_engine.health import LatencyStatistics, State
+from rt_engine.messages import HealthHeader
+from rt_engine.pulse import MARKER, Pulse
+from rt_engine.record_events import Offset, PulseFed, Result, Start, Stop, TimeFed
+from rt_engine.result_digest import ResultDigest
+from rt_engine.result_messages import geometry_message, map_message, session_message, trial_message
+from rt_engine.sample_block import SampleBlock
+from rt_engine.settings import Settings, StreamQuery
+from rt_engine.versions import software_versions
+
+log = logging.getLogger(__name__)
+
+BASELINE_CHECK_S = 0.5
+"""How much signal is looked at before the start, to catch a wrong unit."""
+
+FIRST_SAMPLES_TIMEOUT_S = 5.0
+PULL_TIMEOUT_S = 0.05
+"""How long the loop may sleep without a sample; bounds how late a stop, a stall or a subscriber is noticed."""
+
+
+@dataclass
+class SessionSummary:
+    """What a session came to.
+
+    Attributes
+    ----------
+    session
+        Its identity.
+    pulses_served, pulses_invalid
+        Valid and invalid trials.
+    n_samples, n_gaps
+        Of the EMG stream.
+    recording
+        The XDF file, or None.
+    sha256_meps, sha256_maps
+        See `ResultDigest`.
+    latency_ms
+        Per stage p50, p99 and max.
+    """
+
+    session: str
+    pulses_served: int = 0
+    pulses_invalid: int = 0
+    n_samples: int = 0
+    n_gaps: int = 0
+    recording: str | None = None
+    sha256_meps: str = ""
+    sha256_maps: str = ""
+    latency_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def new_session_id() -> str:
+    """Return an identity that sorts by time: date, time and microseconds, UTC."""
+    return datetime.now(UTC).strftime("%Y%m%dT%H%M%S%fZ")
+
+
+class Session:
+    """A live session.
+
+    Parameters
+    ----------
+    settings
+        Of the session.
+    recording
+        XDF file to record to, or None.
+    on_state
+        Called with each new state and its reason.
+    on_result
+        Called with each result, after it has been published.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        recording: Path | None = None,
+        on_state: Callable[[State, str], None] = lambda state, reason: None,
+        on_result: Callable[[PulseResult], None] = lambda result: None,
+    ) -> None:
+        self.settings = settings
+        self.session_id = new_session_id()
+        self.state = State.RESOLVING
+        self.reason = ""
+        self._on_state = on_state
+        self._on_result = on_result
+        self._stopping = False
+        self._model, self._subject = load_model(settings.model)
+        if self._model.notice:
+            log.warning(self._model.notice)
+        self._recorder = Recorder(recording, settings.record.min_free_mb) if recording else None
+        self._publisher = Publisher(settings.publish.address, self.session_id)
+        self._latency = LatencyStatistics()
+        self._digest = ResultDigest()
+        self._next_health = -math.inf
+        self._parts: EngineParts | None = None
+        self._emg: SampleInlet | None = None
+        self._events: dict[str, EventInlet] = {}
+        self._record: EngineRecord | None = None
+        self._last_sample_at = math.nan
+        self._pulled_at = math.nan
+
+    @property
+    def address(self) -> str:
+        """Where the session publishes."""
+        return self._publisher.address
+
+    def stop(self) -> None:
+        """Ask the session to end; safe to call from a signal handler."""
+        self._stopping = True
+
+    def run(self) -> SessionSummary:
+        """Run until `stop` is called.
+
+        Raises
+        ------
+        M2MError
+            If the session cannot start, or fails; the state is then FAILED with the reason.
+        """
+        try:
+            self._resolve()
+            if not self._stopping:
+                self._warm_up()
+            if not self._stopping:
+                self._begin()
+                self._loop()
+                self._end()
+            self._enter(State.STOPPED, "stopped on request")
+        except Exception as error:
+            self._enter(State.FAILED, str(error))
+            self._close_recording_after(error)
+            raise
+        finally:
+            for inlet in self._inlets():
+                inlet.close()
+            self._publisher.close()
+            gc.unfreeze()
+        return self._summary()
+
+    # -- before the first sample counts ------------------------------------------------------------------------------
+
+    def _resolve(self) -> None:
+        streams, trigger = self.settings.streams, self.settings.trigger
+        wanted: dict[str, StreamQuery] = {"emg": streams.emg, "pose": streams.pose, "intensity": streams.intensity}
+        if trigger.source == MARKER:
+            wanted["markers"] = streams.markers
+        for role, query in wanted.items():
+            if role != "emg" and not query:
+                continue
+            self._enter(State.RESOLVING, f"looking for the {role} stream: {query}")
+            info = resolve_one(role, query, streams.resolve_timeout_s, lambda: self._stopping)
+            if self._stopping:
+                return
+            if role == "emg":
+                self._emg = SampleInlet(info, role)
+            else:
+                self._events[role] = EventInlet(info, role)
+
+    def _warm_up(self) -> None:
+        timeout = self.settings.streams.resolve_timeout_s
+        self._enter(State.WARMING, "opening the streams and measuring their clocks")
+        for inlet in self._inlets():
+            inlet.open(timeout)
+        emg = self._require_emg()
+        self._parts = build_engine(
+            self.settings, self._model, emg.labels, emg.units, emg.info.nominal_srate(), time.perf_counter
+        )
+        self._check_signal(emg, self._parts)
+        streams = [inlet.description for inlet in self._inlets()]
+        self._publisher.send(
+            session_message(
+                self._model,
+                self._parts.channels,
+                self._parts.criteria,
+                self._parts.sweep,
+                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                nominal_rate_hz=emg.info.nominal_srate(),
+                trigger_source=self.settings.trigger.source,
+                streams=streams,
+                versions=software_versions(),
+                replay=False,
+            )
+        )
+        self._publisher.send(*geometry_message(self._model, self._subject))
+        if self._recorder:
+            self._start_recording(self._recorder)
+
+    def _check_signal(self, emg: SampleInlet, parts: EngineParts) -> None:
+        """Wait for the first samples (an open stream need not flow) and look whether they can be EMG."""
+        self._enter(State.WARMING, "waiting for the first EMG samples")
+        wanted = math.ceil(BASELINE_CHECK_S * emg.info.nominal_srate())
+        blocks: list[np.ndarray[Any, np.dtype[np.float32]]] = []
+        deadline = time.monotonic() + FIRST_SAMPLES_TIMEOUT_S
+        while sum(len(block) for block in blocks) < wanted and not self._stopping:
+            if time.monotonic() > deadline:
+                raise StreamError(
+                    f"the EMG stream {emg.query.name!r} is open, but {sum(len(b) for b in blocks)} samples came in "
+                    f"{FIRST_SAMPLES_TIMEOUT_S:g} s; expected at least {wanted}. Check that the amplifier is running"
+                )
+            blocks.append(emg.pull(PULL_TIMEOUT_S)[0])
+            self._look_after()
+        if not self._stopping:
+            first = np.concatenate(blocks)[:, parts.channels.columns].astype(np.float64) * parts.channels.scale_to_uv
+            check_baseline(first, parts.channels.muscles)
+
+    def _start_recording(self, recorder: Recorder) -> None:
+        self._enter(State.WARMING, f"starting LabRecorder for {recorder.path}")
+        self._record = EngineRecord(self.session_id)
+        queries = [inlet.query for inlet in self._inlets()]
+        markers = self.settings.streams.markers
+        # Markers are worth keeping also where pulses come from the trigger channel.
+        if markers and "markers" not in self._events:
+            queries.append(markers)
+        recorder.start([*queries, StreamQuery(name=self._record.name)])
+
+    def _begin(self) -> None:
+        # What was allocated so far stays; the collector need never look at it again during the session.
+        gc.collect()
+        gc.freeze()
+        flushed = {inlet.role: inlet.flush() for inlet in self._inlets()}
+        log.info("flushed before the start: %s samples", flushed)
+        self._enter(State.READY, "waiting for the first pulse")
+
+    # -- while it runs -----------------------------------------------------------------------------------------------
+
+    def _loop(self) -> None:
+        emg = self._require_emg()
+        engine = self._require_parts().engine
+        self._last_sample_at = now_s()
+        while not self._stopping:
+            samples, stamps = emg.pull(PULL_TIMEOUT_S)
+            self._pulled_at = now_s()
+            self._take_events()
+            if stamps.size:
+                if engine.n_samples == 0:
+                    self._note_start(float(stamps[0]))
+                self._last_sample_at = self._pulled_at
+                clock = emg.clock
+                block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
+                results = engine.feed_samples(block)
+                if results:
+                    newest = float(stamps[-1]) + clock.offset_s
+                    self._deliver(results, self._pulled_at - newest)
+            self._expire()
+            self._look_after()
+
+    def _note_start(self, first_stamp: float) -> None:
+        if not self._record:
+            return
+        names = {role: inlet.query.name for role, inlet in self._events.items()}
+        clock = self._require_emg().clock
+        self._record.push(
+            Start(
+                session=self.session_id,
+                settings=msgspec.to_builtins(self.settings),
+                model_sha256=self._model.info.sha256,
+                emg=self._require_emg().query.name,
+                markers=names.get("markers", ""),
+                pose=names.get("pose", ""),
+                intensity=names.get("intensity", ""),
+                first_stamp=first_stamp,
+                offset=clock.offset_s,
+                uncertainty=clock.uncertainty_s,
+            )
+        )
+
+    def _take_events(self) -> None:
+        engine = self._require_parts().engine
+        for role, inlet in self._events.items():
+            for values, stamp in inlet.pull():
+                t = stamp + inlet.clock.offset_s
+                if role == "markers":
+                    self._take_marker(str(values[0]), stamp, inlet)
+                elif role == "pose":
+                    pose = parse_pose(values, t)
+                    if pose:
+                        engine.feed_pose(pose)
+                elif isinstance(values[0], float):
+                    engine.feed_intensity(StimulatorIntensity(t, values[0]))
+
+    def _take_marker(self, label: str, stamp: float, inlet: EventInlet) -> None:
+        labels = self.settings.trigger.marker_labels
+        if labels and label not in labels:
+            return
+        if not math.isfinite(stamp):
+            raise StreamError(f"the marker stream sent {label!r} with the time {stamp}; expected a finite one")
+        engine = self._require_parts().engine
+        pulse = Pulse(stamp, inlet.clock.offset_s, inlet.clock.uncertainty_s, label)
+        if self._record:
+            if engine.n_samples == 0:
+                log.warning("a marker came before the first sample")
+            self._record.push(
+                PulseFed(
+                    n=engine.n_samples,
+                    t_raw=pulse.t_raw,
+                    offset=pulse.clock_offset,
+                    uncertainty=pulse.clock_uncertainty,
+                    label=label,
+                )
+            )
+        self._deliver(engine.feed_pulse(pulse), math.nan)
+
+    def _expire(self) -> None:
+        engine = self._require_parts().engine
+        if not engine.assembler.n_pending:
+            return
+        now = now_s()
+        results = engine.feed_time(now)
+        if results and self._record:
+            self._record.push(TimeFed(n=engine.n_samples, t=now))
+        self._deliver(results, math.nan)
+
+    def _deliver(self, results: list[PulseResult], transport_s: float) -> None:
+        for result in results:
+            stages = result.stages_us
+            now = now_s()
+            if math.isfinite(transport_s):
+                stages["transport"] = max(transport_s, 0.0) * 1e6
+            known = stages.get("extract", 0.0) + stages.get("infer", 0.0)
+            stages["wait"] = max((now - self._pulled_at) * 1e6 - known, 0.0)
+            self._publish(result)
+            self._digest_and_record(result)
+            self._on_result(result)
+
+    def _publish(self, result: PulseResult) -> None:
+        begin = now_s()
+        map_frames = map_message(result)
+        trial_header, trial_arrays = trial_message(result, len(self._model.info.muscles))
+        sha256 = self._model.info.sha256
+        if map_frames:  # first, since it is what somebody waits for
+            header, arrays = map_frames
+            header.model_sha256, header.t_available, header.t_sent = sha256, self._pulled_at, now_s()
+            self._publisher.send(header, arrays)
+        trial_header.model_sha256 = sha256
+        trial_header.t_available, trial_header.t_sent = self._pulled_at, now_s()
+        end = now_s()
+        result.stages_us["publish"] = (end - begin) * 1e6
+        self._publisher.send(trial_header, trial_arrays)
+        if result.map is not None:
+            for stage, microseconds in result.stages_us.items():
+                self._latency.add(stage, microseconds)
+            self._latency.add("engine", (end - self._pulled_at) * 1e6)
+
+    def _digest_and_record(self, result: PulseResult) -> None:
+        trial, meps, estimate = result.trial, result.meps, result.map
+        if meps is not None and estimate is not None:
+            self._digest.add(meps.amplitude_uv, estimate.field)
+            if self.state == State.READY:
+                self._enter(State.RUNNING, "pulses arrive")
+        if self._record:
+            self._record.push(
+                Result(
+                    pulse=trial.pulse_id,
+                    t_pulse=trial.t,
+                    valid=trial.valid,
+                    reasons=list(trial.reasons),
+                    mep_uv=meps.amplitude_uv.tolist() if meps else [],
+                    status=meps.status.tolist() if meps else [],
+                    cog_mm=estimate.cog_mm.tolist() if estimate else [],
+                    confidence=estimate.confidence if estimate else "low",
+                )
+            )
+
+    def _look_after(self) -> None:
+        """Do what else must be done, never waiting."""
+        self._publisher.serve_subscribers()
+        now = now_s()
+        for inlet in self._inlets():
+            changed = inlet.clock.poll(now)
+            if changed and inlet.role == "emg" and self._record and self._parts and self._parts.engine.n_samples:
+                self._record.push(
+                    Offset(
+                        n=self._parts.engine.n_samples,
+                        offset=inlet.clock.offset_s,
+                        uncertainty=inlet.clock.uncertainty_s,
+                    )
+                )
+        self._watch(now)
+        if now >= self._next_health:
+            self._send_health(now)
+
+    def _watch(self, now: float) -> None:
+        if self.state not in (State.READY, State.RUNNING, State.DEGRADED):
+            return
+        trouble = ""
+        silence = now - self._last_sample_at
+        if silence > self.settings.streams.stall_s:
+            trouble = f"no EMG sample for {self.settings.streams.stall_s:g} s"
+        elif self._recorder and self._record and not self._recorder.running:
+            trouble = "LabRecorder has ended by itself: nothing is being recorded any more"
+        if trouble and self.reason != trouble:
+            self._enter(State.DEGRADED, trouble)
+        elif not trouble and self.state == State.DEGRADED:
+            self._enter(State.RUNNING, "samples flow again")
+
+    # -- at the end --------------------------------------------------------------------------------------------------
+
+    def _end(self) -> None:
+        engine = self._require_parts().engine
+        self._deliver(engine.finish(), math.nan)
+        if self._record and self._recorder:
+            if engine.n_samples:
+                stop = Stop(
+                    n=engine.n_samples, sha256_meps=self._digest.sha256_meps, sha256_maps=self._digest.sha256_maps
+                )
+                self._record.push(stop)
+            self._recorder.stop()
+
+    def _close_recording_after(self, error: Exception) -> None:
+        if not self._recorder:
+            return
+        try:
+            self._recorder.stop()
+        except RecordingError as second:
+            error.add_note(str(second))
+
+    # -- small things ------------------------------------------------------------------------------------------------
+
+    def _inlets(self) -> list[Inlet]:
+        return [*([self._emg] if self._emg else []), *self._events.values()]
+
+    def _require_emg(self) -> SampleInlet:
+        if self._emg is None:
+            raise M2MError("the session has no EMG stream yet")
+        return self._emg
+
+    def _require_parts(self) -> EngineParts:
+        if self._parts is None:
+            raise M2MError("the session has no engine yet")
+        return self._parts
+
+    def _enter(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        log.info("%s: %s", state, reason)
+        self._on_state(state, reason)
+        self._send_health(now_s())
+        self._publisher.serve_subscribers()
+
+    def _send_health(self, now: float) -> None:
+        self._next_health = now + self.settings.publish.health_period_s
+        engine = self._parts.engine if self._parts else None
+        clock = engine.assembler.clock if engine else None
+        recording = bool(self._recorder and self._recorder.running)
+        self._publisher.send(
+            HealthHeader(
+                state=self.state,
+                reason=self.reason,
+                t=now,
+                effective_rate_hz=clock.rate_hz if clock and clock.known else None,
+                jitter_ms=clock.jitter_s * 1e3 if clock else None,
+                n_samples=engine.n_samples if engine else 0,
+                n_gaps=engine.assembler.n_gaps if engine else 0,
+                pulses={
+                    "seen": engine.assembler.n_pulses,
+                    "served": engine.n_valid,
+                    "invalid": engine.n_invalid,
+                    "pending": engine.assembler.n_pending,
+                }
+                if engine
+                else {},
+                clock_offset_s={inlet.role: inlet.clock.offset_s for inlet in self._inlets()},
+                clock_uncertainty_s={inlet.role: inlet.clock.uncertainty_s for inlet in self._inlets()},
+                recording=str(self._recorder.path) if recording and self._recorder else "off",
+                disk_free_bytes=shutil.disk_usage(self._recorder.path.parent).free
+                if recording and self._recorder
+                else None,
+                latency_ms=self._latency.quantiles_ms(),
+            )
+        )
+
+    def _summary(self) -> SessionSummary:
+        engine = self._parts.engine if self._parts else None
+        return SessionSummary(
+            session=self.session_id,
+            pulses_served=engine.n_valid if engine else 0,
+            pulses_invalid=engine.n_invalid if engine else 0,
+            n_samples=engine.n_samples if engine else 0,
+            n_gaps=engine.assembler.n_gaps if engine else 0,
+            recording=str(self._recorder.path) if self._recorder and self._record else None,
+            sha256_meps=self._digest.sha256_meps,
+            sha256_maps=self._digest.sha256_maps,
+            latency_ms=self._latency.quantiles_ms(),
+        )
