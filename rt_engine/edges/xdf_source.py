@@ -19,7 +19,7 @@ from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.errors import FileFormatError, RecordingError
 from rt_engine.pulse import MARKER
-from rt_engine.record_events import RECORD_TYPE, Event, Offset, PulseFed, Start, Stop, parse_event
+from rt_engine.record_events import RECORD_TYPE, Event, Offset, PulseFed, Start, Stop, TimeFed, parse_event
 from rt_engine.settings import Settings, StreamQuery
 
 log = logging.getLogger(__name__)
