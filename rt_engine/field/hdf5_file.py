@@ -1,8 +1,12 @@
-"""One way to write and to read the project's HDF5 files: whole, versioned, and with a digest of their content.
+"""One way to write and to read the project's HDF5 files: whole, versioned, and checked before they are opened.
 
-A file holds attributes (numbers, texts, small arrays) and arrays. Three root attributes belong to this layer:
-`format` (which kind of file), `version` (of that kind's layout) and `digest` (SHA-256 of all the rest, see
-`content_digest`). What the attributes and arrays mean is the business of `subject_file` and `stimulation_file`.
+A file holds attributes (numbers, texts, small arrays) and arrays (datasets). Two root attributes belong to this layout:
+`format` (which kind of file) and `version` (of that kind's layout). What the others mean is the business of
+`subject_file` and `stimulation_file`.
+
+In front of the HDF5 data, in HDF5's user block, which every HDF5 reader skips, stands one line of text: a mark, the
+number of bytes that follow the block, and their SHA-256. It is checked first, because the HDF5 library itself can crash
+the whole process on damaged bytes, and because it cannot notice a changed number.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,48 +29,18 @@ from rt_engine.errors import DataError, FileFormatError
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = str | int | float | Array
 
-_OWN_ATTRIBUTES = ("format", "version", "digest")
+USER_BLOCK = 512
+"""Bytes in front of the HDF5 data; the least that HDF5 allows."""
 
-# What h5py and HDF5 raise on damaged content; which one depends on where the damage is.
-_DAMAGE = (
+_HEADER = "m2m-hdf5 bytes={size} sha256={sha256}\n"
+_HEADER_PATTERN = re.compile(rb"m2m-hdf5 bytes=(\d{1,18}) sha256=([0-9a-f]{64})\n\0*")
+
+_OWN_ATTRIBUTES = ("format", "version")
+
+# What h5py raises on content that is not as expected; which one depends on where.
+_UNEXPECTED = (
     OSError, KeyError, RuntimeError, ValueError, TypeError, AttributeError, OverflowError, MemoryError, IndexError,
 )  # fmt: skip
-
-
-def content_digest(attributes: Mapping[str, Attribute], arrays: Mapping[str, Array]) -> str:
-    """Compute the digest that a file carries of its own content.
-
-    SHA-256 over, for every attribute and then for every array, each in the order of its name: kind (`attribute` or
-    `array`), name, dtype and shape as text, each ended by a line feed; then the bytes, little-endian, C order. A text
-    is its UTF-8 bytes with dtype `text` and the number of bytes as its shape.
-
-    Parameters
-    ----------
-    attributes : mapping of str to str, int, float or array
-        All root attributes but `format`, `version` and `digest`.
-    arrays : mapping of str to array
-        All datasets by their path, without leading slash.
-
-    Returns
-    -------
-    str
-        64 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for kind, values in (("attribute", attributes), ("array", arrays)):
-        for name in sorted(values):
-            value = values[name]
-            if isinstance(value, str):
-                raw = value.encode()
-                dtype, shape = "text", str(len(raw))
-            else:
-                array = np.asarray(value)
-                array = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
-                raw = array.tobytes()
-                dtype, shape = array.dtype.str.replace(">", "<"), "x".join(map(str, array.shape))
-            digest.update(f"{kind}\n{name}\n{dtype}\n{shape}\n".encode())
-            digest.update(raw)
-    return digest.hexdigest()
 
 
 def write_hdf5(
@@ -91,7 +66,7 @@ def write_hdf5(
     Returns
     -------
     str
-        SHA-256 of the file's bytes, 64 hexadecimal digits.
+        SHA-256 of the whole file, 64 hexadecimal digits.
 
     Raises
     ------
@@ -99,16 +74,13 @@ def write_hdf5(
         The file cannot be written there.
     """
     path = Path(path)
-    # Through one conversion here, so that the digest is of what h5py will hand back.
-    attributes = {name: v if isinstance(v, str) else np.asarray(v) for name, v in attributes.items()}
     temporary: str | None = None
     try:
         handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
         os.close(handle)
-        with h5py.File(temporary, "w", libver=("earliest", "v110"), track_order=False) as file:
+        with h5py.File(temporary, "w", libver=("earliest", "v110"), userblock_size=USER_BLOCK) as file:
             file.attrs["format"] = kind
             file.attrs["version"] = np.int64(version)
-            file.attrs["digest"] = content_digest(attributes, arrays)
             for name in sorted(attributes):
                 file.attrs[name] = attributes[name]
             for name in sorted(arrays):
@@ -116,7 +88,7 @@ def write_hdf5(
                 # A dataset without elements cannot be chunked, hence not compressed.
                 packed = {"compression": "gzip", "compression_opts": 6, "shuffle": True} if array.size else {}
                 file.create_dataset(name, data=array, track_times=False, **packed)
-        sha256 = hashlib.sha256(Path(temporary).read_bytes()).hexdigest()
+        sha256 = _write_header(Path(temporary))
         os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
         os.replace(temporary, path)
     except OSError as error:
@@ -131,7 +103,7 @@ def write_hdf5(
 
 
 def read_hdf5(path: str | Path, *, kind: str, version: int) -> tuple[dict[str, Attribute], dict[str, Array]]:
-    """Read a file that `write_hdf5` wrote, wholly and checked against its digest.
+    """Read a file that `write_hdf5` wrote, wholly, after checking that its bytes are the ones that were written.
 
     Parameters
     ----------
@@ -145,61 +117,84 @@ def read_hdf5(path: str | Path, *, kind: str, version: int) -> tuple[dict[str, A
     Returns
     -------
     attributes : dict of str to str or array
-        Root attributes but `format`, `version` and `digest`; numbers come as 0-dimensional arrays.
+        Root attributes but `format` and `version`; numbers come as 0-dimensional arrays.
     arrays : dict of str to array
         All datasets by their path, without leading slash.
 
     Raises
     ------
     FileFormatError
-        No such file, not HDF5, truncated, another kind, a newer version, or content that its digest contradicts.
+        No such file, not such a file, truncated, damaged, another kind, or a newer version.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(f"There is no file {path}; expected a file of kind {kind!r}. Check the path.")
+    _check_bytes(path, kind)
     attributes: dict[str, Attribute] = {}
     arrays: dict[str, Array] = {}
     try:
         with h5py.File(path, "r") as file:
             _check_kind(path, file.attrs, kind, version)
-            digest = _text(file.attrs["digest"])
             for name in file.attrs:
                 if name not in _OWN_ATTRIBUTES:
                     value = file.attrs[name]
-                    attributes[name] = _text(value) if isinstance(value, (str, bytes)) else np.asarray(value)
+                    attributes[name] = value if isinstance(value, str) else np.asarray(value)
 
             def collect(name: str, item: object) -> None:
                 if isinstance(item, h5py.Dataset):
                     arrays[name] = np.asarray(item[()])
 
             file.visititems(collect)
-        found = content_digest(attributes, arrays)
-    except _DAMAGE as error:
-        raise FileFormatError(
-            f"{path} cannot be read as HDF5 ({error}); it is damaged, truncated or of another kind. Expected a file of "
-            f"kind {kind!r}: make or copy it again."
-        ) from error
-    if found != digest:
-        raise FileFormatError(
-            f"{path} is damaged: its content has the digest {found[:12]}..., but it was written with {digest[:12]}... "
-            "Make or copy it again."
-        )
+    except _UNEXPECTED as error:
+        raise FileFormatError(f"{path} cannot be read as HDF5 ({error}). Make it again.") from error
     return attributes, arrays
 
 
+def _write_header(path: Path) -> str:
+    """Fill in the user block; return the SHA-256 of the whole file."""
+    with path.open("r+b") as file:
+        file.seek(USER_BLOCK)
+        body = file.read()
+        header = _HEADER.format(size=len(body), sha256=hashlib.sha256(body).hexdigest()).encode()
+        header = header.ljust(USER_BLOCK, b"\0")
+        file.seek(0)
+        file.write(header)
+    return hashlib.sha256(header + body).hexdigest()
+
+
+def _check_bytes(path: Path, kind: str) -> None:
+    """Check the user block's line against the bytes that follow it."""
+    if not path.is_file():
+        raise FileFormatError(f"There is no file {path}; expected a file of kind {kind!r}. Check the path.")
+    try:
+        with path.open("rb") as file:
+            block = file.read(USER_BLOCK)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell() - len(block)
+    except OSError as error:
+        raise FileFormatError(f"Cannot read {path}: {error}. Check its permissions.") from error
+    header = _HEADER_PATTERN.fullmatch(block)
+    if len(block) < USER_BLOCK or header is None:
+        raise FileFormatError(
+            f"{path} does not begin as files of m2m-live do: it is of another program, damaged, or truncated to "
+            f"{len(block) + size} bytes. Expected a file of kind {kind!r}: give the right file, or make it again."
+        )
+    if size != int(header[1]):
+        raise FileFormatError(
+            f"{path} is truncated or damaged: {size} bytes follow its header, which announces {int(header[1])}. "
+            "Make or copy it again."
+        )
+    if sha256 != header[2].decode():
+        raise FileFormatError(
+            f"{path} is damaged, or was changed by another program: its content has the SHA-256 {sha256[:12]}..., its "
+            f"header says {header[2].decode()[:12]}... Make or copy it again."
+        )
+
+
 def _check_kind(path: Path, attrs: h5py.AttributeManager, kind: str, version: int) -> None:
-    if "format" not in attrs or _text(attrs["format"]) != kind:
-        found = f"kind {_text(attrs['format'])!r}" if "format" in attrs else "an HDF5 file of another program"
-        raise FileFormatError(f"{path} is {found}; expected kind {kind!r}. Give the right file.")
-    found_version = int(attrs["version"])
+    found_kind, found_version = str(attrs["format"]), int(attrs["version"])
+    if found_kind != kind:
+        raise FileFormatError(f"{path} is of kind {found_kind!r}; expected kind {kind!r}. Give the right file.")
     if found_version > version:
         raise FileFormatError(
             f"{path} has version {found_version} of the layout of {kind!r}; this software reads up to {version}. "
             "Update m2m-live."
         )
-    if found_version < 1:
-        raise FileFormatError(f"{path} claims version {found_version} of {kind!r}; versions start at 1. Make it again.")
-
-
-def _text(value: object) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
