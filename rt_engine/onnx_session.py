@@ -123,9 +123,9 @@ def _captured_output(heard: list[str]) -> Iterator[None]:
 
 def _reason(heard: str) -> str:
     """Pick from ONNX Runtime's complaints the part that a user can act on."""
-    missing = re.search(r"(lib[\w.+-]+|[\w.+-]+\.dll)[^:\n]*: cannot open shared object file", heard)
+    missing = re.findall(r"(lib[\w.+-]+|[\w.+-]+\.dll)[^:\n]*: cannot open shared object file", heard)
     if missing:
-        return f"{missing[1]} not found"
+        return f"{missing[-1]} not found"  # the last is ONNX Runtime's own; those before are only preloaded
     failure = re.search(r"CUDA failure \d+: ([^;\n]+)", heard)
     if failure:
         return failure[1].strip()

@@ -1,0 +1,189 @@
+"""Write a baseline as a model file, and check it against scikit-learn before anyone can use it.
+
+The layout of the file is in `docs/model-file.md`; `rt_engine.model_file` reads it.
+"""
+
+import base64
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from rt_engine.errors import DataError, ModelError
+from rt_engine.model_file import DIGEST_PREFIX, MODEL_VERSION, OUTPUTS, digest_of, open_model
+from rt_engine.onnx_session import open_session
+from trainer.fitting import Baseline
+from trainer.graph import build_graph
+
+TOLERANCE = 1e-5
+"""Largest difference allowed between the exported field and scikit-learn's own, in units of the field's scale."""
+
+COG_TOLERANCE_MM = 1e-6
+RELATIVE_TOLERANCE = 1e-6
+"""Of spread and covariance: sums in another order, no more."""
+
+EXTREME_UV = 1e5
+"""Ten times what any muscle gives: the graph must stay finite there and agree with scikit-learn still."""
+
+
+def export_model(
+    path: str | Path,
+    baseline: Baseline,
+    *,
+    name: str,
+    validation: dict[str, Any] | None = None,
+    data_sha256: str = "",
+    created: str = "",
+) -> str:
+    """Write a model file. The same baseline gives the same bytes.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to write; a file already there is replaced in one step, and only by one that passed its check.
+    baseline : Baseline
+        What to write.
+    name : str
+        For people.
+    validation : dict, optional
+        Figures on held-out data, JSON types only.
+    data_sha256 : str
+        SHA-256 of the data set's file.
+    created : str
+        ISO 8601; left empty, the file does not depend on when it was made.
+
+    Returns
+    -------
+    str
+        SHA-256 of the file's bytes.
+
+    Raises
+    ------
+    ModelError
+        If the exported graph differs from scikit-learn's own prediction by more than `TOLERANCE`.
+    DataError
+        If the file cannot be written there.
+    """
+    path = Path(path)
+    model = build_graph(baseline)
+    helper_metadata = _metadata(baseline, name, validation or {}, data_sha256, created)
+    onnx.helper.set_model_props(model, helper_metadata)
+    onnx.checker.check_model(model, full_check=True)
+    content = _with_digest(model.SerializeToString(deterministic=True))
+    temporary: str | None = None
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        check_export(temporary, baseline)
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(
+            f"Cannot write {path}: {error}. Check that the folder exists and that you may write there."
+        ) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_export(path: str | Path, baseline: Baseline) -> float:
+    """Compare a model file with the baseline it was made of.
+
+    On the training set, on random and on extreme amplitudes, with and without missing muscles; a few of them also one
+    at a time, as the engine asks.
+
+    Returns
+    -------
+    float
+        Largest difference of the field.
+
+    Raises
+    ------
+    ModelError
+        If an output differs by more than its tolerance.
+    """
+    amplitudes = probe_amplitudes(baseline)
+    expected = baseline.predict(amplitudes)
+    session, _, _ = open_session(Path(path).read_bytes(), provider="cpu")
+    usable = ~np.isnan(amplitudes)
+    feed = {"amplitudes_uv": amplitudes.astype(np.float32), "valid": usable}
+    found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
+    worst = _compare("field", found["field"], expected.field, TOLERANCE)
+    _compare("spread", found["spread"], expected.spread, TOLERANCE + RELATIVE_TOLERANCE * expected.spread)
+    _compare("cog_mm", found["cog_mm"], expected.cog_mm, COG_TOLERANCE_MM)
+    size = np.abs(expected.cog_cov_mm2).max(axis=(1, 2), keepdims=True)
+    _compare("cog_cov_mm2", found["cog_cov_mm2"], expected.cog_cov_mm2, RELATIVE_TOLERANCE * size)
+
+    model = open_model(path, provider="cpu")
+    for row in np.linspace(0, len(amplitudes) - 1, 20).astype(int):
+        one = model.predict(amplitudes[row], usable[row])
+        worst = max(worst, _compare("field of one pulse", one.field, expected.field[row], TOLERANCE))
+    return worst
+
+
+def probe_amplitudes(baseline: Baseline) -> NDArray[np.float64]:
+    """Return (k, m) amplitudes to compare two forms of a model on, uV, NaN where missing."""
+    known = baseline.training.amplitudes_uv
+    m = known.shape[1]
+    rng = np.random.default_rng(0)
+    anything = 10.0 ** rng.uniform(-1.0, np.log10(EXTREME_UV), (200, m))
+    corners = np.where(rng.random((50, m)) < 0.5, 0.0, EXTREME_UV)
+    extreme = np.array([[0.0] * m, [baseline.floor_uv] * m, [EXTREME_UV] * m, [np.nan] * m])
+    full = np.concatenate([known, anything, corners, extreme])
+    part = np.concatenate([known[:200], anything, corners])
+    part = np.where(rng.random(part.shape) < rng.random((len(part), 1)), np.nan, part)
+    alone = np.where(np.eye(m, dtype=bool), known[0], np.nan)
+    return np.concatenate([full, part, alone]).astype(np.float32).astype(np.float64)
+
+
+def _compare(
+    what: str, found: NDArray[Any], expected: NDArray[np.float64], tolerance: NDArray[np.float64] | float
+) -> float:
+    difference = np.abs(found - expected)
+    if not (difference <= tolerance).all():  # also where it is NaN
+        raise ModelError(
+            f"the exported model's {what} differs from scikit-learn's by {difference.max():.2g}; "
+            f"allowed is {np.max(tolerance):.2g}. No file was written; please report this."
+        )
+    return float(difference.max())
+
+
+def _metadata(
+    baseline: Baseline, name: str, validation: dict[str, Any], data_sha256: str, created: str
+) -> dict[str, str]:
+    training = baseline.training
+    voxel = training.voxel.astype("<i2").tobytes()
+    return {
+        "m2m.format_version": str(MODEL_VERSION),
+        "m2m.kind": baseline.kind,
+        "m2m.name": name,
+        "m2m.muscles": json.dumps(list(training.muscles)),
+        "m2m.box_shape": json.dumps(list(training.box_shape)),
+        "m2m.voxel": base64.b64encode(zlib.compress(voxel, 9)).decode(),
+        "m2m.affine": json.dumps(training.affine.tolist()),
+        "m2m.field_scale_v_per_m": repr(training.field_scale_v_per_m),
+        "m2m.floor_uv": repr(float(baseline.floor_uv)),
+        "m2m.scale_uv": json.dumps(baseline.regressor.regressor_.named_steps["log"].scale_uv_.tolist()),
+        "m2m.n_stimulations": str(len(training)),
+        "m2m.validation": json.dumps(validation, sort_keys=True, allow_nan=False),
+        "m2m.data_sha256": data_sha256,
+        "m2m.subject_sha256": training.subject_sha256,
+        "m2m.created": created,
+        "m2m.digest": DIGEST_PREFIX.decode() + "0" * 64,
+    }
+
+
+def _with_digest(content: bytes) -> bytes:
+    digest = digest_of(content)
+    return content.replace(DIGEST_PREFIX + b"0" * 64, DIGEST_PREFIX + digest.encode())
