@@ -7,10 +7,8 @@ samples looks after subscribers, clock offsets and health.
 import gc
 import logging
 import math
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,13 +27,12 @@ from rt_engine.edges.recorder import Recorder
 from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import EngineParts, build_engine, load_model
 from rt_engine.errors import M2MError, RecordingError, StreamError
-from rt_engine.health import LatencyStatistics, State
-from rt_engine.messages import HealthHeader
+from rt_engine.health import State
 from rt_engine.pulse import MARKER, Pulse
-from rt_engine.record_events import Offset, PulseFed, Result, Start, Stop, TimeFed
-from rt_engine.result_digest import ResultDigest
-from rt_engine.result_messages import geometry_message, map_message, session_message, trial_message
+from rt_engine.record_events import Offset, PulseFed, Start, Stop, TimeFed
+from rt_engine.result_messages import session_message
 from rt_engine.sample_block import SampleBlock
+from rt_engine.session_outputs import SessionOutputs, SessionSummary
 from rt_engine.settings import Settings, StreamQuery
 from rt_engine.versions import software_versions
 
@@ -47,37 +44,6 @@ BASELINE_CHECK_S = 0.5
 FIRST_SAMPLES_TIMEOUT_S = 5.0
 PULL_TIMEOUT_S = 0.05
 """How long the loop may sleep without a sample; bounds how late a stop, a stall or a subscriber is noticed."""
-
-
-@dataclass
-class SessionSummary:
-    """What a session came to.
-
-    Attributes
-    ----------
-    session
-        Its identity.
-    pulses_served, pulses_invalid
-        Valid and invalid trials.
-    n_samples, n_gaps
-        Of the EMG stream.
-    recording
-        The XDF file, or None.
-    sha256_meps, sha256_maps
-        See `ResultDigest`.
-    latency_ms
-        Per stage p50, p99 and max.
-    """
-
-    session: str
-    pulses_served: int = 0
-    pulses_invalid: int = 0
-    n_samples: int = 0
-    n_gaps: int = 0
-    recording: str | None = None
-    sha256_meps: str = ""
-    sha256_maps: str = ""
-    latency_ms: dict[str, dict[str, float]] = field(default_factory=dict)
 
 
 def new_session_id() -> str:
@@ -92,6 +58,8 @@ class Session:
     ----------
     settings
         Of the session.
+    session_id
+        Its identity; by default a new one.
     recording
         XDF file to record to, or None.
     on_state
@@ -104,12 +72,13 @@ class Session:
         self,
         settings: Settings,
         *,
+        session_id: str | None = None,
         recording: Path | None = None,
         on_state: Callable[[State, str], None] = lambda state, reason: None,
         on_result: Callable[[PulseResult], None] = lambda result: None,
     ) -> None:
         self.settings = settings
-        self.session_id = new_session_id()
+        self.session_id = session_id or new_session_id()
         self.state = State.RESOLVING
         self.reason = ""
         self._on_state = on_state
@@ -119,21 +88,19 @@ class Session:
         if self._model.notice:
             log.warning(self._model.notice)
         self._recorder = Recorder(recording, settings.record.min_free_mb) if recording else None
-        self._publisher = Publisher(settings.publish.address, self.session_id)
-        self._latency = LatencyStatistics()
-        self._digest = ResultDigest()
+        publisher = Publisher(settings.publish.address, self.session_id)
+        self._outputs = SessionOutputs(publisher, self._model, self._subject)
         self._next_health = -math.inf
         self._parts: EngineParts | None = None
         self._emg: SampleInlet | None = None
         self._events: dict[str, EventInlet] = {}
-        self._record: EngineRecord | None = None
         self._last_sample_at = math.nan
         self._pulled_at = math.nan
 
     @property
     def address(self) -> str:
         """Where the session publishes."""
-        return self._publisher.address
+        return self._outputs.publisher.address
 
     def stop(self) -> None:
         """Ask the session to end; safe to call from a signal handler."""
@@ -163,9 +130,10 @@ class Session:
         finally:
             for inlet in self._inlets():
                 inlet.close()
-            self._publisher.close()
+            self._outputs.close()
             gc.unfreeze()
-        return self._summary()
+        engine = self._parts.engine if self._parts else None
+        return self._outputs.summary(engine, self._recorder.path if self._outputs.record and self._recorder else None)
 
     # -- before the first sample counts ------------------------------------------------------------------------------
 
@@ -197,7 +165,7 @@ class Session:
         )
         self._check_signal(emg, self._parts)
         streams = [inlet.description for inlet in self._inlets()]
-        self._publisher.send(
+        self._outputs.announce(
             session_message(
                 self._model,
                 self._parts.channels,
@@ -211,7 +179,6 @@ class Session:
                 replay=False,
             )
         )
-        self._publisher.send(*geometry_message(self._model, self._subject))
         if self._recorder:
             self._start_recording(self._recorder)
 
@@ -235,13 +202,13 @@ class Session:
 
     def _start_recording(self, recorder: Recorder) -> None:
         self._enter(State.WARMING, f"starting LabRecorder for {recorder.path}")
-        self._record = EngineRecord(self.session_id)
+        record = self._outputs.record = EngineRecord(self.session_id)
         queries = [inlet.query for inlet in self._inlets()]
         markers = self.settings.streams.markers
         # Markers are worth keeping also where pulses come from the trigger channel.
         if markers and "markers" not in self._events:
             queries.append(markers)
-        recorder.start([*queries, StreamQuery(name=self._record.name)])
+        recorder.start([*queries, StreamQuery(name=record.name)])
 
     def _begin(self) -> None:
         # What was allocated so far stays; the collector need never look at it again during the session.
@@ -275,11 +242,9 @@ class Session:
             self._look_after()
 
     def _note_start(self, first_stamp: float) -> None:
-        if not self._record:
-            return
         names = {role: inlet.query.name for role, inlet in self._events.items()}
         clock = self._require_emg().clock
-        self._record.push(
+        self._outputs.note(
             Start(
                 session=self.session_id,
                 settings=msgspec.to_builtins(self.settings),
@@ -316,18 +281,15 @@ class Session:
             raise StreamError(f"the marker stream sent {label!r} with the time {stamp}; expected a finite one")
         engine = self._require_parts().engine
         pulse = Pulse(stamp, inlet.clock.offset_s, inlet.clock.uncertainty_s, label)
-        if self._record:
-            if engine.n_samples == 0:
-                log.warning("a marker came before the first sample")
-            self._record.push(
-                PulseFed(
-                    n=engine.n_samples,
-                    t_raw=pulse.t_raw,
-                    offset=pulse.clock_offset,
-                    uncertainty=pulse.clock_uncertainty,
-                    label=label,
-                )
+        self._outputs.note(
+            PulseFed(
+                n=engine.n_samples,
+                t_raw=pulse.t_raw,
+                offset=pulse.clock_offset,
+                uncertainty=pulse.clock_uncertainty,
+                label=label,
             )
+        )
         self._deliver(engine.feed_pulse(pulse), math.nan)
 
     def _expire(self) -> None:
@@ -336,69 +298,26 @@ class Session:
             return
         now = now_s()
         results = engine.feed_time(now)
-        if results and self._record:
-            self._record.push(TimeFed(n=engine.n_samples, t=now))
+        if results:
+            self._outputs.note(TimeFed(n=engine.n_samples, t=now))
         self._deliver(results, math.nan)
 
     def _deliver(self, results: list[PulseResult], transport_s: float) -> None:
+        channels = self._require_parts().channels
         for result in results:
-            stages = result.stages_us
-            now = now_s()
-            if math.isfinite(transport_s):
-                stages["transport"] = max(transport_s, 0.0) * 1e6
-            known = stages.get("extract", 0.0) + stages.get("infer", 0.0)
-            stages["wait"] = max((now - self._pulled_at) * 1e6 - known, 0.0)
-            self._publish(result)
-            self._digest_and_record(result)
-            self._on_result(result)
-
-    def _publish(self, result: PulseResult) -> None:
-        begin = now_s()
-        map_frames = map_message(result)
-        trial_header, trial_arrays = trial_message(result, len(self._model.info.muscles))
-        sha256 = self._model.info.sha256
-        if map_frames:  # first, since it is what somebody waits for
-            header, arrays = map_frames
-            header.model_sha256, header.t_available, header.t_sent = sha256, self._pulled_at, now_s()
-            self._publisher.send(header, arrays)
-        trial_header.model_sha256 = sha256
-        trial_header.t_available, trial_header.t_sent = self._pulled_at, now_s()
-        end = now_s()
-        result.stages_us["publish"] = (end - begin) * 1e6
-        self._publisher.send(trial_header, trial_arrays)
-        if result.map is not None:
-            for stage, microseconds in result.stages_us.items():
-                self._latency.add(stage, microseconds)
-            self._latency.add("engine", (end - self._pulled_at) * 1e6)
-
-    def _digest_and_record(self, result: PulseResult) -> None:
-        trial, meps, estimate = result.trial, result.meps, result.map
-        if meps is not None and estimate is not None:
-            self._digest.add(meps.amplitude_uv, estimate.field)
-            if self.state == State.READY:
+            self._outputs.deliver(result, channels, self._pulled_at, transport_s)
+            if result.trial.valid and self.state == State.READY:
                 self._enter(State.RUNNING, "pulses arrive")
-        if self._record:
-            self._record.push(
-                Result(
-                    pulse=trial.pulse_id,
-                    t_pulse=trial.t,
-                    valid=trial.valid,
-                    reasons=list(trial.reasons),
-                    mep_uv=meps.amplitude_uv.tolist() if meps else [],
-                    status=meps.status.tolist() if meps else [],
-                    cog_mm=estimate.cog_mm.tolist() if estimate else [],
-                    confidence=estimate.confidence if estimate else "low",
-                )
-            )
+            self._on_result(result)
 
     def _look_after(self) -> None:
         """Do what else must be done, never waiting."""
-        self._publisher.serve_subscribers()
+        self._outputs.publisher.serve_subscribers()
         now = now_s()
         for inlet in self._inlets():
             changed = inlet.clock.poll(now)
-            if changed and inlet.role == "emg" and self._record and self._parts and self._parts.engine.n_samples:
-                self._record.push(
+            if changed and inlet.role == "emg" and self._parts and self._parts.engine.n_samples:
+                self._outputs.note(
                     Offset(
                         n=self._parts.engine.n_samples,
                         offset=inlet.clock.offset_s,
@@ -416,7 +335,7 @@ class Session:
         silence = now - self._last_sample_at
         if silence > self.settings.streams.stall_s:
             trouble = f"no EMG sample for {self.settings.streams.stall_s:g} s"
-        elif self._recorder and self._record and not self._recorder.running:
+        elif self._recorder and self._outputs.record and not self._recorder.running:
             trouble = "LabRecorder has ended by itself: nothing is being recorded any more"
         if trouble and self.reason != trouble:
             self._enter(State.DEGRADED, trouble)
@@ -428,12 +347,10 @@ class Session:
     def _end(self) -> None:
         engine = self._require_parts().engine
         self._deliver(engine.finish(), math.nan)
-        if self._record and self._recorder:
-            if engine.n_samples:
-                stop = Stop(
-                    n=engine.n_samples, sha256_meps=self._digest.sha256_meps, sha256_maps=self._digest.sha256_maps
-                )
-                self._record.push(stop)
+        digest = self._outputs.digest
+        if engine.n_samples:
+            self._outputs.note(Stop(n=engine.n_samples, sha256_meps=digest.sha256_meps, sha256_maps=digest.sha256_maps))
+        if self._recorder:
             self._recorder.stop()
 
     def _close_recording_after(self, error: Exception) -> None:
@@ -464,50 +381,12 @@ class Session:
         log.info("%s: %s", state, reason)
         self._on_state(state, reason)
         self._send_health(now_s())
-        self._publisher.serve_subscribers()
+        self._outputs.publisher.serve_subscribers()
 
     def _send_health(self, now: float) -> None:
         self._next_health = now + self.settings.publish.health_period_s
+        offsets = {inlet.role: (inlet.clock.offset_s, inlet.clock.uncertainty_s) for inlet in self._inlets()}
+        recorder = self._recorder
+        recording = recorder.path if recorder and recorder.running else None
         engine = self._parts.engine if self._parts else None
-        clock = engine.assembler.clock if engine else None
-        recording = bool(self._recorder and self._recorder.running)
-        self._publisher.send(
-            HealthHeader(
-                state=self.state,
-                reason=self.reason,
-                t=now,
-                effective_rate_hz=clock.rate_hz if clock and clock.known else None,
-                jitter_ms=clock.jitter_s * 1e3 if clock else None,
-                n_samples=engine.n_samples if engine else 0,
-                n_gaps=engine.assembler.n_gaps if engine else 0,
-                pulses={
-                    "seen": engine.assembler.n_pulses,
-                    "served": engine.n_valid,
-                    "invalid": engine.n_invalid,
-                    "pending": engine.assembler.n_pending,
-                }
-                if engine
-                else {},
-                clock_offset_s={inlet.role: inlet.clock.offset_s for inlet in self._inlets()},
-                clock_uncertainty_s={inlet.role: inlet.clock.uncertainty_s for inlet in self._inlets()},
-                recording=str(self._recorder.path) if recording and self._recorder else "off",
-                disk_free_bytes=shutil.disk_usage(self._recorder.path.parent).free
-                if recording and self._recorder
-                else None,
-                latency_ms=self._latency.quantiles_ms(),
-            )
-        )
-
-    def _summary(self) -> SessionSummary:
-        engine = self._parts.engine if self._parts else None
-        return SessionSummary(
-            session=self.session_id,
-            pulses_served=engine.n_valid if engine else 0,
-            pulses_invalid=engine.n_invalid if engine else 0,
-            n_samples=engine.n_samples if engine else 0,
-            n_gaps=engine.assembler.n_gaps if engine else 0,
-            recording=str(self._recorder.path) if self._recorder and self._record else None,
-            sha256_meps=self._digest.sha256_meps,
-            sha256_maps=self._digest.sha256_maps,
-            latency_ms=self._latency.quantiles_ms(),
-        )
+        self._outputs.health(self.state, self.reason, engine, offsets, recording)
