@@ -65,7 +65,8 @@ def figure_of_eight(
     that keeps the ring's second moment.
 
     Turns, diameters (of the wire's centre line) and distances: Thielscher & Kammer 2004, Clin Neurophysiol 115:1697;
-    SimNIBS' dipole file of that coil has these to the digit. Largest dI/dt: 2.8 kV on 16.35 uH.
+    SimNIBS' dipole file of that coil has exactly this total moment and these centres. The largest dI/dt is what a
+    capacitor at 2.8 kV gives on the coil's about 16.4 uH alone; cables lower it, so give your stimulator's own.
 
     Parameters
     ----------
