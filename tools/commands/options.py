@@ -1,0 +1,17 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SettingsOption = Annotated[
+    Path | None,
+    typer.Option("--settings", "-s", help="Settings (TOML). Default: those of the demo.", dir_okay=False),
+]
+ModelOption = Annotated[Path | None, typer.Option("--model", "-m", help="Model file, instead of the settings' own.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Override one setting, as KEY=VALUE; e.g. --set trigger.source=marker. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write the results as JSON, the last line of the output.")]

@@ -1,0 +1,206 @@
+"""A replay: what to play, at which pace, and what came of it. The engine is the live session's own."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from rt_engine.edges.publisher import Publisher
+from rt_engine.edges.xdf_source import Recording, load_recording
+from rt_engine.engine import PulseResult
+from rt_engine.engine_setup import build_engine, load_model
+from rt_engine.errors import ModelError
+from rt_engine.health import State
+from rt_engine.replay import replay
+from rt_engine.result_digest import ResultDigest
+from rt_engine.result_messages import session_message
+from rt_engine.session import new_session_id
+from rt_engine.session_outputs import SessionOutputs
+from rt_engine.settings import Settings, parse_settings
+from rt_engine.versions import software_versions
+from tools.chosen_settings import apply_overrides, chosen_settings
+
+MAX_PACED_BLOCK_S = 0.02
+"""At a pace, blocks are at most this long, so that the window moves as it does live."""
+
+
+@dataclass
+class ReplaySummary:
+    """What a replay came to.
+
+    Attributes
+    ----------
+    pulses_served, pulses_invalid
+        Valid and invalid trials.
+    speed
+        Seconds of recording per second of replaying; reading the file is not counted.
+    sha256_meps, sha256_maps
+        See `ResultDigest`.
+    identical
+        Whether the digests are the live session's; None if the recording does not say what those were.
+    recording
+        The file.
+    """
+
+    pulses_served: int
+    pulses_invalid: int
+    speed: float
+    sha256_meps: str
+    sha256_maps: str
+    identical: bool | None
+    recording: str
+
+
+def replay_settings(
+    path: Path, settings_path: Path | None, overrides: list[str] | None, model: Path | None
+) -> tuple[Recording, Settings]:
+    """Read a recording and find the settings that it is to be played with.
+
+    Parameters
+    ----------
+    path
+        The XDF file.
+    settings_path
+        Settings to use instead of the recorded ones, or None.
+    overrides, model
+        As on the command line.
+
+    Returns
+    -------
+    recording
+    settings
+
+    Raises
+    ------
+    M2MError
+        If the recording or the settings cannot be used.
+    ModelError
+        If the live session's model file is not where it was, or is another one now.
+    """
+    settings = chosen_settings(settings_path, overrides, model)
+    recording = load_recording(path, settings)
+    if recording.settings is None or settings_path is not None:
+        return recording, settings
+    recorded = parse_settings(recording.settings)
+    if model is not None:
+        recorded = msgspec.structs.replace(recorded, model=settings.model)
+    elif not Path(recorded.model.path).exists():
+        raise ModelError(
+            f"the session was recorded with the model {recorded.model.path}, which is not there; "
+            f"name the file whose SHA-256 is {recording.model_sha256} with --model"
+        )
+    return recording, apply_overrides(recorded, overrides or [])
+
+
+class ReplaySession:
+    """Plays a recording through an engine.
+
+    Parameters
+    ----------
+    recording
+        What to play.
+    settings
+        Of the engine.
+    block_samples
+        Samples per block at most.
+    speed
+        Seconds of recording per second, or None for as fast as possible.
+    address
+        Where to publish, or None.
+
+    Raises
+    ------
+    M2MError
+        If the engine cannot be made of them.
+    """
+
+    def __init__(
+        self, recording: Recording, settings: Settings, *, block_samples: int, speed: float | None, address: str | None
+    ) -> None:
+        self._recording = recording
+        self._speed = speed
+        self._block = block_samples if speed is None else min(block_samples, int(MAX_PACED_BLOCK_S * recording.rate_hz))
+        model, subject = load_model(settings.model)
+        self.notice = model.notice
+        self._other_model = bool(recording.model_sha256) and model.info.sha256 != recording.model_sha256
+        self._parts = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz)
+        self._digest = ResultDigest()
+        self._health_period_s = settings.publish.health_period_s
+        self._outputs: SessionOutputs | None = None
+        self._elapsed_s = 0.0
+        if address:
+            publisher = Publisher(address, new_session_id())
+            self._outputs = SessionOutputs(publisher, model, subject)
+            self._outputs.announce(
+                session_message(
+                    model,
+                    self._parts.channels,
+                    self._parts.criteria,
+                    self._parts.sweep,
+                    started_at=datetime.now(UTC).isoformat(timespec="seconds"),
+                    nominal_rate_hz=recording.rate_hz,
+                    trigger_source=settings.trigger.source,
+                    streams=[],
+                    versions=software_versions(),
+                    replay=True,
+                )
+            )
+
+    @property
+    def address(self) -> str:
+        """Where the replay publishes; empty if it does not."""
+        return self._outputs.publisher.address if self._outputs else ""
+
+    def run(self) -> Iterator[tuple[int, list[PulseResult]]]:
+        """Play; yields after each block how many samples have been fed and what came out."""
+        begin = next_health = time.perf_counter()
+        try:
+            for n_samples, results in replay(self._recording, self._parts.engine, self._block):
+                for result in results:
+                    self._take(result)
+                now = time.perf_counter()
+                if self._outputs:
+                    self._outputs.publisher.serve_subscribers()
+                    if now >= next_health:
+                        next_health = now + self._health_period_s
+                        self._health(State.RUNNING, f"replaying {self._recording.path.name}")
+                yield n_samples, results
+                if self._speed is not None:
+                    due = begin + n_samples / self._recording.rate_hz / self._speed
+                    time.sleep(max(due - time.perf_counter(), 0.0))
+                self._elapsed_s = time.perf_counter() - begin
+            self._health(State.STOPPED, "the recording has ended")
+        finally:
+            if self._outputs:
+                self._outputs.close()
+
+    @property
+    def summary(self) -> ReplaySummary:
+        """What the replay came to."""
+        engine, stop = self._parts.engine, self._recording.stop
+        sha256_meps, sha256_maps = self._digest.sha256_meps, self._digest.sha256_maps
+        identical = None
+        if stop is not None and stop.sha256_meps:
+            identical = (sha256_meps, sha256_maps) == (stop.sha256_meps, stop.sha256_maps)
+        return ReplaySummary(
+            pulses_served=engine.n_valid,
+            pulses_invalid=engine.n_invalid,
+            speed=self._recording.duration_s / max(self._elapsed_s, 1e-9),
+            sha256_meps=sha256_meps,
+            sha256_maps=sha256_maps,
+            identical=identical,
+            recording=str(self._recording.path),
+        )
+
+    def _take(self, result: PulseResult) -> None:
+        if result.meps is not None and result.map is not None:
+            self._digest.add(result.meps.amplitude_uv, result.map.field)
+        if self._outputs:
+            self._outputs.deliver(result, self._parts.channels, float("nan"), float("nan"))
+
+    def _health(self, state: State, reason: str) -> None:
+        if self._outputs:
+            self._outputs.health(state, reason, self._parts.engine, {}, None)
