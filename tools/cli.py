@@ -1,7 +1,7 @@
 """The `m2m` command: which subcommands there are, and what a failure looks like.
 
-Each subcommand is one thin file under `tools/commands`, imported only when it is called: `m2m --help` and `m2m run` start
-without Qt, scikit-learn, TensorFlow and onnx, installed or not.
+Each subcommand is one thin file under `tools/commands`, imported only when it is called: `m2m --help` and `m2m run`
+start without Qt, scikit-learn, TensorFlow and onnx, installed or not.
 """
 
 import importlib

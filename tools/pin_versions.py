@@ -1,7 +1,7 @@
 """Resolves every dependency of the project with all extras and writes the versions into `constraints.txt`.
 
-Run with `make constraints` when a dependency is added or is to become newer. Nothing is installed: pip only resolves. It
-is not a lock file with hashes: it names versions, no index, so that a laboratory's own mirror serves as well.
+Run with `make constraints` when a dependency is added or is to become newer. Nothing is installed: pip only resolves.
+It is not a lock file with hashes: it names versions, no index, so that a laboratory's own mirror serves as well.
 """
 
 import json

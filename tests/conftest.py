@@ -1,0 +1,87 @@
+"""What all tests share: an LSL of their own, hypothesis without a clock, and where the shared data are."""
+
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# No test may depend on how fast this machine is; on CI the same examples each time.
+settings.register_profile(
+    "m2m", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("m2m")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep the tests' LSL streams on this machine and out of sight of every other LSL program on it.
+
+    liblsl reads its configuration when it is first used, in this process and in each that a test starts (LabRecorder
+    too), so the environment must be set before any test module is imported.
+    """
+    folder = tempfile.TemporaryDirectory(prefix="m2m-tests-")
+    config.add_cleanup(folder.cleanup)
+    path = Path(folder.name) / "lsl_api.cfg"
+    path.write_text(
+        f"[lab]\nSessionID = m2m-tests-{uuid.uuid4().hex}\n[multicast]\nResolveScope = machine\n[log]\nlevel = -1\n"
+    )
+    os.environ["LSLAPICFG"] = str(path)
+
+
+@pytest.fixture
+def unique() -> str:
+    """Make a text that no other test has, for names and source_ids of streams."""
+    return uuid.uuid4().hex[:12]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Find a folder of the shared data, or skip the test where the data are not."""
+
+    def find(name: str) -> Path:
+        folder = SHARED_DATA / name
+        if not folder.is_dir():
+            pytest.skip(f"the shared data set {name!r} is not beside this checkout (../shared/data)")
+        return folder
+
+    return find
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> dict[str, Any]:
+        """The object in the last line of stdout."""
+        return json.loads(self.out.splitlines()[-1])
+
+
+@pytest.fixture
+def m2m(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+    """Run the `m2m` command in this process, as a shell would in its own."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str | Path) -> Ended:
+        from tools.cli import main
+
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in arguments])
+        code = end.value.code
+        return Ended(code if isinstance(code, int) else 0 if code is None else 1, *capfd.readouterr())
+
+    return run

@@ -1,0 +1,101 @@
+"""`m2m doctor`: what is well and what is wrong, and what to do about it."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from rt_engine.errors import M2MError
+from rt_engine.model_file import Model, open_model
+from tools.chosen_settings import chosen_settings
+from tools.console import console, emit_json
+from tools.doctor import Check, Level, check_computer
+from tools.doctor_streams import SeenStream, check_session, look
+
+STYLES = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "bold red"}
+
+
+def doctor(
+    settings: Annotated[
+        Path | None,
+        typer.Option("--settings", "-s", help="Check the streams against these settings (TOML).", dir_okay=False),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", "-m", help="Check the muscles against this model.", dir_okay=False)
+    ] = None,
+    wait_s: Annotated[float, typer.Option("--wait", min=0.0, help="How long to look for LSL streams, s.")] = 2.0,
+    listen_s: Annotated[float, typer.Option("--listen", min=0.0, help="How long to measure their rates, s.")] = 2.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, as the last line.")] = False,
+) -> None:
+    """Check this computer and the LSL streams on the network.
+
+    Says which liblsl and which ONNX Runtime provider are in use, whether recording and publishing would work, which
+    streams there are and what is wrong with each; with `--settings` or `--model` also whether a session would find its
+    streams and muscles. Ends with 1 if something would stop a session.
+    """
+    chosen = chosen_settings(settings, None, model)
+    checks = check_computer(chosen)
+    console.print("[bold]This computer[/]")
+    for check in checks:
+        _print(check)
+    console.print(f"\n[bold]Looking for LSL streams[/] for {wait_s:g} s ...")
+    streams = look(wait_s, listen_s)
+    session = check_session(streams, chosen, _opened(chosen.model.path)) if settings or model else []
+    for stream in streams:
+        _print_stream(stream)
+    if not streams:
+        console.print("  none")
+    if session:
+        console.print("\n[bold]A session with these settings[/]")
+        for check in session:
+            _print(check)
+    everything = [*checks, *(check for stream in streams for check in stream.checks), *session]
+    failed = sum(check.level is Level.FAIL for check in everything)
+    warned = sum(check.level is Level.WARN for check in everything)
+    console.print(f"\n{failed} failed, {warned} warnings")
+    if as_json:
+        emit_json(
+            {
+                "ok": failed == 0,
+                "failed": failed,
+                "warnings": warned,
+                "computer": [asdict(check) for check in checks],
+                "streams": [stream.as_json() for stream in streams],
+                "session": [asdict(check) for check in session],
+            }
+        )
+    if failed:
+        raise typer.Exit(1)
+
+
+def _opened(path: str) -> Model | None:
+    try:
+        return open_model(path) if path else None
+    except M2MError:
+        return None  # the check of the model has said so
+
+
+def _print(check: Check, indent: str = "  ") -> None:
+    style = STYLES[check.level]
+    console.print(f"{indent}[{style}]{check.level:4}[/] {escape(check.name)}: {escape(check.text)}", soft_wrap=True)
+    if check.advice:
+        console.print(f"{indent}     -> {escape(check.advice)}", soft_wrap=True)
+
+
+def _print_stream(stream: SeenStream) -> None:
+    rate = f"{stream.nominal_rate_hz:g} Hz" if stream.nominal_rate_hz else "events"
+    if stream.effective_rate_hz is not None:
+        rate += f" (measured {stream.effective_rate_hz:.1f})"
+    units = sorted(set(stream.units) - {""})
+    heading = f"{stream.name or '(no name)'}, type {stream.type or '(none)'}, source_id {stream.source_id or '(none)'}"
+    console.print(f"  [bold]{escape(heading)}[/]", soft_wrap=True)
+    details = [f"on {stream.host}", f"{stream.channels} channels", rate]
+    if stream.clock_offset_ms is not None:
+        details.append(f"clock offset {stream.clock_offset_ms:.3f} ms")
+    console.print(f"       {escape(', '.join(details))}", soft_wrap=True)
+    if any(stream.labels):
+        console.print(f"       labels {escape(', '.join(stream.labels))}; units {escape(', '.join(units) or 'none')}")
+    for check in stream.checks:
+        _print(check, indent="       ")
