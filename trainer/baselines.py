@@ -40,8 +40,8 @@ GRIDS: dict[Kind, dict[str, list[Any]]] = {
     "knn": {"regression__n_neighbors": [3, 5, 8, 12, 20, 30]},
     "ridge": {"regression__alpha": [0.1, 1.0, 10.0, 30.0, 100.0, 300.0, 1000.0]},
     "kernel-ridge": {
-        "regression__alpha": [0.03, 0.1, 0.3, 1.0],
-        "regression__gamma": [0.003, 0.01, 0.02, 0.04, 0.08],
+        "regression__alpha": [0.03, 0.1, 0.3, 1.0, 3.0],
+        "regression__gamma": [0.01, 0.02, 0.04, 0.08, 0.16],
     },
 }
 """Hyperparameters tried by inner cross-validation; amplitudes are standardised, so the same serve every subject."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rt_engine.errors import DataError, ModelError
 from rt_engine.model_file import DIGEST_PREFIX, MODEL_VERSION, OUTPUTS, digest_of, open_model
 from rt_engine.onnx_session import open_session
-from trainer.fitting import Baseline
+from trainer.fitting import CHUNK, Baseline
 from trainer.graph import build_graph
 
 TOLERANCE = 1e-5
@@ -74,8 +74,7 @@ def export_model(
     """
     path = Path(path)
     model = build_graph(baseline)
-    helper_metadata = _metadata(baseline, name, validation or {}, data_sha256, created)
-    onnx.helper.set_model_props(model, helper_metadata)
+    onnx.helper.set_model_props(model, _metadata(baseline, name, validation or {}, data_sha256, created))
     onnx.checker.check_model(model, full_check=True)
     content = _with_digest(model.SerializeToString(deterministic=True))
     temporary: str | None = None
@@ -118,7 +117,11 @@ def check_export(path: str | Path, baseline: Baseline) -> float:
     session, _, _ = open_session(Path(path).read_bytes(), provider="cpu")
     usable = ~np.isnan(amplitudes)
     feed = {"amplitudes_uv": amplitudes.astype(np.float32), "valid": usable}
-    found = dict(zip(OUTPUTS, session.run(list(OUTPUTS), feed), strict=True))
+    parts = [
+        session.run(list(OUTPUTS), {name: values[k : k + CHUNK] for name, values in feed.items()})
+        for k in range(0, len(amplitudes), CHUNK)
+    ]
+    found = {name: np.concatenate(part) for name, part in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
     worst = _compare("field", found["field"], expected.field, TOLERANCE)
     _compare("spread", found["spread"], expected.spread, TOLERANCE + RELATIVE_TOLERANCE * expected.spread)
     _compare("cog_mm", found["cog_mm"], expected.cog_mm, COG_TOLERANCE_MM)

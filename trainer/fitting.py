@@ -3,19 +3,23 @@
 `Baseline.predict` is the numpy and scikit-learn form of what the exported graph computes, and its reference.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.compose import TransformedTargetRegressor
 from threadpoolctl import threadpool_limits
 
-from trainer.baselines import DEFAULT_FLOOR_UV, Kind, fit_regressor
+from rt_engine.errors import DataError
+from trainer.baselines import DEFAULT_FLOOR_UV, Kind, fit_regressor, predict_field
 from trainer.preprocessing import TrainingSet, check_muscles_vary
 from trainer.uncertainty import LinearMap, Uncertainty, cog_and_lever, fit_uncertainty, linear_map
 
 EXPORTABLE: tuple[Kind, ...] = ("ridge", "kernel-ridge")
 """Baselines that can become a model file."""
+
+CHUNK = 128
+"""Stimulations predicted at once: some intermediate arrays are (stimulations, components, voxels)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,8 +91,11 @@ class Baseline:
             (n, m), uV; NaN where not usable.
         """
         amplitudes_uv = np.asarray(amplitudes_uv, dtype=np.float64)
-        raw = self.regressor.predict(amplitudes_uv)
-        field = np.clip(raw, 0.0, 1.0)
+        parts = [self._predict(amplitudes_uv[k : k + CHUNK]) for k in range(0, len(amplitudes_uv), CHUNK)]
+        return Prediction(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Prediction)))
+
+    def _predict(self, amplitudes_uv: NDArray[np.float64]) -> Prediction:
+        field = predict_field(self.regressor, amplitudes_uv)
         steps = self.regressor.regressor_
         z, open_covariance = steps.named_steps["missing"].condition(steps[:2].transform(amplitudes_uv))
         model, components = self.linear_map, self.regressor.transformer_.components_
@@ -105,7 +112,12 @@ class Baseline:
 
 
 def fit_baseline(
-    training: TrainingSet, kind: Kind = "kernel-ridge", *, floor_uv: float = DEFAULT_FLOOR_UV, seed: int = 0
+    training: TrainingSet,
+    kind: Kind = "kernel-ridge",
+    *,
+    floor_uv: float = DEFAULT_FLOOR_UV,
+    inner_folds: int = 5,
+    seed: int = 0,
 ) -> Baseline:
     """Fit a baseline and its spread.
 
@@ -119,6 +131,8 @@ def fit_baseline(
         One of `EXPORTABLE`.
     floor_uv : float
         Amplitudes below it count as equal to it, uV.
+    inner_folds : int
+        Folds of the search for hyperparameters, and of the errors that the spread is learned from.
     seed : int
         Shuffles the inner folds.
 
@@ -128,7 +142,10 @@ def fit_baseline(
         If a muscle never rises above the floor, or `kind` has no spread.
     """
     check_muscles_vary(training.amplitudes_uv, training.muscles, floor_uv)
+    if kind not in EXPORTABLE:
+        raise DataError(f"a baseline of kind {kind!r} has no spread; use one of {', '.join(EXPORTABLE)}")
+    y, x = training.amplitudes_uv, training.field
     with threadpool_limits(1):
-        regressor = fit_regressor(kind, training.amplitudes_uv, training.field, floor_uv=floor_uv, seed=seed)
-        uncertainty = fit_uncertainty(regressor, training.amplitudes_uv, training.field, training.voxel_mm, seed=seed)
+        regressor = fit_regressor(kind, y, x, floor_uv=floor_uv, inner_folds=inner_folds, seed=seed)
+        uncertainty = fit_uncertainty(regressor, y, x, training.voxel_mm, folds=inner_folds, seed=seed)
     return Baseline(kind, floor_uv, regressor, uncertainty, training)
