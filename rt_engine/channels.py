@@ -116,10 +116,11 @@ def check_baseline(samples_uv: NDArray[np.float64], muscles: Sequence[str]) -> N
     StreamError
         If the median muscle's robust SD is outside `PLAUSIBLE_BASELINE_UV`.
     """
-    centre = np.nanmedian(samples_uv, axis=0)
-    spread = 1.4826 * np.nanmedian(np.abs(samples_uv - centre), axis=0)
-    alive = spread[np.isfinite(spread) & (spread > 0.0)]
-    if alive.size == 0:
+    # Channel by channel and without what is no number: one dead channel must neither warn nor weigh.
+    finite = [column[np.isfinite(column)] for column in samples_uv.T]
+    spread = [1.4826 * float(np.median(np.abs(column - np.median(column)))) for column in finite if column.size]
+    alive = [sd for sd in spread if sd > 0.0]
+    if not alive:
         raise StreamError(
             f"all {len(muscles)} EMG channels are flat or not numbers: check that the amplifier is on and connected"
         )
