@@ -8,11 +8,13 @@ the machine can all drive this one class, and the same input gives the same bits
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.cortical_map import CorticalMap
 from rt_engine.estimator import CortexEstimator
 from rt_engine.mep import MepCriteria, MepVector, measure_meps
-from rt_engine.pulse import Pulse
+from rt_engine.pulse import TTL, Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.trial import Trial
 from rt_engine.trial_assembler import TrialAssembler
@@ -109,6 +111,20 @@ class Engine:
     def finish(self) -> list[PulseResult]:
         """Say that nothing more comes: pulses that still wait come back as expired."""
         return self._serve(self.assembler.finish())
+
+    def rehearse(self) -> PulseResult:
+        """Go the whole way once with a made-up sweep, so that the first real pulse finds all code and memory warm.
+
+        Nothing is counted, and nothing that comes later is changed by it.
+        """
+        muscles, rate = len(self._criteria.window_ms), self.assembler.clock.nominal_rate_hz
+        before = round(min(-self._criteria.baseline_ms[0], 1000.0) * rate / 1000.0)
+        n = before + round(self._criteria.last_needed_ms * rate / 1000.0) + 2
+        sweep = 100.0 * np.sin(np.arange(muscles * n, dtype=np.float64)).reshape(muscles, n)
+        trial = Trial(-1, TTL, 0.0, 0.0, 0.0, float(before), 0, sweep, rate)
+        result = self._result(trial)
+        self.n_valid -= 1
+        return result
 
     def _serve(self, trials: list[Trial]) -> list[PulseResult]:
         return [self._result(trial) for trial in trials]

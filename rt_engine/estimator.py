@@ -73,7 +73,8 @@ class CortexEstimator:
         self._scale_v_per_m = scale_v_per_m
         self._floor_uv = floor_uv
         self._rejected = _mask(chosen, "reject")
-        self._marked = _mask(chosen, "mark")
+        told = self._rejected | _mask(chosen, "mark")
+        self._told = [(int(flag), (flag.name or "").lower()) for flag in MepStatus if flag & told]
 
     def estimate(self, meps: MepVector) -> CorticalMap:
         """Estimate the map of one pulse.
@@ -97,11 +98,7 @@ class CortexEstimator:
         if active and valid.any() and float(estimate.mep_normalised[valid].mean()) < WEAK_MEAN:
             reasons.append(WEAK_RESPONSE)
         for muscle, flags in zip(self._muscles, status.tolist(), strict=True):
-            reasons += [
-                f"{(flag.name or '').lower()}:{muscle}"
-                for flag in MepStatus
-                if flag & flags & (self._rejected | self._marked)
-            ]
+            reasons += [f"{name}:{muscle}" for flag, name in self._told if flag & flags]
         return CorticalMap(
             field=estimate.field,
             spread=estimate.spread,

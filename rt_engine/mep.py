@@ -5,7 +5,6 @@ amplitude below the floor is a status, never a zero: what to make of it is the m
 """
 
 import enum
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -159,92 +158,123 @@ def measure_meps(
     MepVector
     """
     n_muscles = sweep_uv.shape[0]
-    amplitude = np.full(n_muscles, np.nan, dtype=np.float32)
-    status = np.zeros(n_muscles, dtype=np.uint16)
-    onset = np.full(n_muscles, np.nan, dtype=np.float32)
-    peak = np.full((n_muscles, 2), np.nan, dtype=np.float32)
-    baseline_rms = np.full(n_muscles, np.nan, dtype=np.float32)
-    control = np.full(n_muscles, np.nan, dtype=np.float32)
+    result = MepVector(
+        amplitude_uv=np.full(n_muscles, np.nan, dtype=np.float32),
+        status=np.zeros(n_muscles, dtype=np.uint16),
+        onset_ms=np.full(n_muscles, np.nan, dtype=np.float32),
+        peak_ms=np.full((n_muscles, 2), np.nan, dtype=np.float32),
+        baseline_rms_uv=np.full(n_muscles, np.nan, dtype=np.float32),
+        control_uv=np.full(n_muscles, np.nan, dtype=np.float32),
+    )
+    # Muscles that share a window are measured together; usually that is all of them.
+    for window_ms in dict.fromkeys(criteria.window_ms):
+        rows = np.array([i for i, own in enumerate(criteria.window_ms) if own == window_ms], dtype=np.intp)
+        _measure(result, rows, sweep_uv[rows], window_ms, first_index, pulse_index, rate_hz, criteria)
+    return result
+
+
+def _measure(
+    result: MepVector,
+    rows: NDArray[np.intp],
+    sweep: NDArray[np.float64],
+    window_ms: tuple[float, float],
+    first_index: int,
+    pulse_index: float,
+    rate_hz: float,
+    criteria: MepCriteria,
+) -> None:
+    """Measure the muscles `rows`, whose sweeps are given and whose window is the same, into `result`."""
+    ms = 1000.0 / rate_hz
+    first, last = window_indices(pulse_index, window_ms, rate_hz)
+    window = sweep[:, first - first_index : last - first_index + 1]
+    whole: NDArray[np.bool_] = np.all(np.isfinite(window), axis=1)
+    # Muscles without a whole window are measured as zeros, and their figures are not taken.
+    window = np.where(whole[:, None], window, 0.0)
+    high, low = window.max(axis=1), window.min(axis=1)
+    amplitude = high - low
+    quiet = amplitude < criteria.floor_uv
+    flat = high == low
+    saturated = np.logical_not(flat) & _saturated(window, high, low, criteria)
 
     base_first, base_last = window_indices(pulse_index, criteria.baseline_ms, rate_hz)
-    baseline_full = base_first >= first_index
-    base = sweep_uv[:, max(base_first - first_index, 0) : max(base_last - first_index + 1, 0)]
-    base_enough = base.shape[1] >= MIN_BASELINE_MS * rate_hz / 1000.0
+    base = sweep[:, max(base_first - first_index, 0) : max(base_last - first_index + 1, 0)]
+    has_base = np.isfinite(base).all(axis=1) & (base.shape[1] >= MIN_BASELINE_MS / ms)
+    base = np.where(has_base[:, None], base, 0.0) if base.size else np.zeros((len(rows), 1))
+    mean, sd = base.mean(axis=1), base.std(axis=1)
+    active = sd >= criteria.preactivation_rms_uv
+    short = ~has_base | (base_first < first_index)
 
-    for muscle, window_ms in enumerate(criteria.window_ms):
-        first, last = window_indices(pulse_index, window_ms, rate_hz)
-        window = sweep_uv[muscle, first - first_index : last - first_index + 1]
-        flags = MepStatus.OK if baseline_full else MepStatus.BASELINE_SHORT
-        if not np.isfinite(window).all():
-            status[muscle] = flags | MepStatus.SAMPLES_MISSING
-            continue
-        i_max, i_min = int(np.argmax(window)), int(np.argmin(window))
-        high, low = float(window[i_max]), float(window[i_min])
-        amplitude[muscle] = high - low
-        peak[muscle] = [(first + i - pulse_index) * 1000.0 / rate_hz for i in (i_max, i_min)]
-        if amplitude[muscle] < criteria.floor_uv:
-            flags |= MepStatus.NO_MEP
-        if high == low:
-            flags |= MepStatus.FLAT
-        elif _saturated(window, high, low, criteria):
-            flags |= MepStatus.SATURATED
+    centred = np.abs(window - mean[:, None])
+    early = max(1, round(ARTEFACT_MS / ms))
+    artefact = ~quiet & ~flat & (centred.argmax(axis=1) < early)
 
-        own = base[muscle]
-        mean = 0.0
-        if base_enough and np.isfinite(own).all():
-            mean = float(own.mean())
-            sd = float(own.std())
-            baseline_rms[muscle] = sd
-            if sd >= criteria.preactivation_rms_uv:
-                flags |= MepStatus.PREACTIVATED
-            control[muscle] = _mirrored(sweep_uv[muscle], first_index, pulse_index, window_ms, rate_hz)
-            if not flags & (MepStatus.NO_MEP | MepStatus.FLAT):
-                onset[muscle] = _onset_ms(window - mean, first, pulse_index, sd, rate_hz)
-        else:
-            flags |= MepStatus.BASELINE_SHORT
-        if not flags & (MepStatus.NO_MEP | MepStatus.FLAT) and _artefact(window - mean, rate_hz):
-            flags |= MepStatus.ARTEFACT
-        status[muscle] = flags
-    return MepVector(amplitude, status, onset, peak, baseline_rms, control)
+    status = np.where(short, MepStatus.BASELINE_SHORT.value, 0)
+    for flag, holds in (
+        (MepStatus.NO_MEP, quiet),
+        (MepStatus.FLAT, flat),
+        (MepStatus.SATURATED, saturated),
+        (MepStatus.PREACTIVATED, active & has_base),
+        (MepStatus.ARTEFACT, artefact),
+    ):
+        status |= np.where(holds & whole, flag.value, 0)
+    status |= np.where(whole, 0, MepStatus.SAMPLES_MISSING.value)
+
+    measured = rows[whole]
+    result.status[rows] = status
+    result.amplitude_uv[measured] = amplitude[whole]
+    result.peak_ms[measured, 0] = (first + window.argmax(axis=1)[whole] - pulse_index) * ms
+    result.peak_ms[measured, 1] = (first + window.argmin(axis=1)[whole] - pulse_index) * ms
+    with_base = whole & has_base
+    result.baseline_rms_uv[rows[with_base]] = sd[with_base]
+    result.control_uv[rows[with_base]] = _mirrored(sweep, first_index, pulse_index, window_ms, rate_hz)[with_base]
+    responding = with_base & ~quiet & ~flat
+    onset = _onset_samples(centred > ONSET_SDS * sd[:, None], max(1, round(ONSET_SAMPLES_MS / ms)))
+    result.onset_ms[rows[responding]] = (first + onset[responding] - pulse_index) * ms
 
 
-def _saturated(window: NDArray[np.float64], high: float, low: float, criteria: MepCriteria) -> bool:
-    if criteria.saturation_uv > 0.0 and max(high, -low) >= criteria.saturation_uv:
-        return True
-    return high - low >= criteria.floor_uv and (
-        _longest_run(window == high) >= PLATEAU_SAMPLES or _longest_run(window == low) >= PLATEAU_SAMPLES
-    )
+def _saturated(
+    window: NDArray[np.float64], high: NDArray[np.float64], low: NDArray[np.float64], criteria: MepCriteria
+) -> NDArray[np.bool_]:
+    """Whether the amplifier's range was reached: by its known value, or by a plateau at an extreme."""
+    plateau = _has_plateau(window == high[:, None]) | _has_plateau(window == low[:, None])
+    stuck: NDArray[np.bool_] = np.logical_and(plateau, high - low >= criteria.floor_uv)
+    if criteria.saturation_uv > 0.0:
+        stuck = np.logical_or(stuck, np.maximum(high, -low) >= criteria.saturation_uv)
+    return stuck
 
 
-def _longest_run(mask: NDArray[np.bool_]) -> int:
-    edges = np.flatnonzero(np.diff(np.concatenate(([False], mask, [False])).astype(np.int8)))
-    return int((edges[1::2] - edges[::2]).max(initial=0))
+def _has_plateau(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether each row has `PLATEAU_SAMPLES` consecutive true values."""
+    if mask.shape[1] < PLATEAU_SAMPLES:
+        return np.zeros(len(mask), dtype=np.bool_)
+    run = mask[:, : mask.shape[1] - PLATEAU_SAMPLES + 1].copy()
+    for shift in range(1, PLATEAU_SAMPLES):
+        run &= mask[:, shift : shift + run.shape[1]]
+    found: NDArray[np.bool_] = np.any(run, axis=1)
+    return found
 
 
 def _mirrored(
-    sweep: NDArray[np.float64], first_index: int, pulse_index: float, window_ms: Sequence[float], rate_hz: float
-) -> float:
+    sweep: NDArray[np.float64],
+    first_index: int,
+    pulse_index: float,
+    window_ms: tuple[float, float],
+    rate_hz: float,
+) -> NDArray[np.float64]:
+    """Peak-to-peak on the window mirrored before the pulse; NaN where the sweep does not reach back so far."""
     first, last = window_indices(pulse_index, (-window_ms[1], -window_ms[0]), rate_hz)
     if first < first_index:
-        return float("nan")
-    window = sweep[first - first_index : last - first_index + 1]
-    return float(window.max() - window.min())
+        return np.full(len(sweep), np.nan)
+    window = sweep[:, first - first_index : last - first_index + 1]
+    span: NDArray[np.float64] = window.max(axis=1) - window.min(axis=1)
+    return span
 
 
-def _onset_ms(window: NDArray[np.float64], first: int, pulse_index: float, sd: float, rate_hz: float) -> float:
-    """First time from which the rectified signal stays above its baseline's threshold."""
-    stay = max(1, round(ONSET_SAMPLES_MS * rate_hz / 1000.0))
-    above = np.abs(window) > ONSET_SDS * sd
-    if above.size < stay:
-        return float("nan")
-    run = np.lib.stride_tricks.sliding_window_view(above, stay).all(axis=1)
-    if not run.any():
-        return float("nan")
-    return (first + int(np.argmax(run)) - pulse_index) * 1000.0 / rate_hz
-
-
-def _artefact(window: NDArray[np.float64], rate_hz: float) -> bool:
-    """Whether the largest deflection stands at the very beginning of the window, decaying from the pulse."""
-    early = max(1, round(ARTEFACT_MS * rate_hz / 1000.0))
-    rectified = np.abs(window)
-    return int(np.argmax(rectified)) < early
+def _onset_samples(above: NDArray[np.bool_], stay: int) -> NDArray[np.float64]:
+    """First sample of the window from which `above` holds for `stay` samples; NaN where it never does."""
+    if above.shape[1] < stay:
+        return np.full(len(above), np.nan)
+    run = above[:, : above.shape[1] - stay + 1].copy()
+    for shift in range(1, stay):
+        run &= above[:, shift : shift + run.shape[1]]
+    return np.where(run.any(axis=1), run.argmax(axis=1), np.nan)

@@ -38,7 +38,8 @@ class Header(msgspec.Struct, kw_only=True):
     schema: str = SCHEMA
     topic: str
     seq: int = 0
-    """Counts the messages of a topic from 0 without holes: a hole seen by a reader is a message it has lost."""
+    """Counts the messages of a topic from 0 without holes: a hole seen by a reader is a message it has lost. `session`
+    and `geometry` come again, with the number they had, whenever somebody subscribes."""
     session: str = ""
     """Identity of the session, new for each start of the engine."""
     arrays: list[ArraySpec] = []

@@ -1,13 +1,17 @@
 """A TMS pulse, as one of the trigger sources told of it."""
 
-import math
 from dataclasses import dataclass
+
+from rt_engine.errors import DataError
 
 TTL = "ttl"
 """Trigger source: a channel inside the EMG stream; the pulse is a sample index, with no clock between."""
 
 MARKER = "marker"
 """Trigger source: an LSL marker stream; the pulse is a time in another clock."""
+
+LARGEST_S = 1e300
+"""Times beyond cannot be turned into a sample index without leaving the range of a double."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Pulse:
         One standard deviation of `clock_offset`, s.
     label
         Text of the marker.
+
+    Raises
+    ------
+    DataError
+        If that makes no finite time: such a marker cannot be placed.
     """
 
     t_raw: float
@@ -32,9 +41,8 @@ class Pulse:
     label: str = ""
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.t_raw) and math.isfinite(self.clock_offset)):
-            # A marker without a usable time cannot be placed; the caller reports it.
-            raise ValueError(f"a pulse needs a finite time, got {self.t_raw} + {self.clock_offset}")
+        if not abs(self.t) < LARGEST_S:  # NaN compares false too
+            raise DataError(f"a pulse needs a finite time; its marker's is {self.t_raw} + {self.clock_offset} s")
 
     @property
     def t(self) -> float:

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 BASELINE_CHECK_S = 0.5
 """How much signal is looked at before the start, to catch a wrong unit."""
 
+REHEARSALS = 5
+"""Made-up pulses before the first real one; the first takes ten times as long as the others."""
+
 FIRST_SAMPLES_TIMEOUT_S = 5.0
 PULL_TIMEOUT_S = 0.05
 """How long the loop may sleep without a sample; bounds how late a stop, a stall or a subscriber is noticed."""
@@ -163,6 +166,8 @@ class Session:
         self._parts = build_engine(
             self.settings, self._model, emg.labels, emg.units, emg.info.nominal_srate(), time.perf_counter
         )
+        for _ in range(REHEARSALS):
+            self._outputs.rehearse(self._parts.engine.rehearse())
         self._check_signal(emg, self._parts)
         streams = [inlet.description for inlet in self._inlets()]
         self._outputs.announce(

@@ -12,7 +12,7 @@ from rt_engine.edges.publisher import Publisher
 from rt_engine.engine import Engine, PulseResult
 from rt_engine.field.subject_file import Subject
 from rt_engine.health import LatencyStatistics, State
-from rt_engine.messages import HealthHeader, SessionHeader
+from rt_engine.messages import HealthHeader, SessionHeader, encode
 from rt_engine.model_file import Model
 from rt_engine.record_events import Event, Result
 from rt_engine.result_digest import ResultDigest
@@ -73,6 +73,13 @@ class SessionOutputs:
         """Send what a subscriber must know before it can read the rest."""
         self.publisher.send(session)
         self.publisher.send(*geometry_message(self._model, self._subject))
+
+    def rehearse(self, result: PulseResult) -> None:
+        """Make the messages of a made-up pulse and send them nowhere."""
+        encode(*trial_message(result, len(result.trial.sweep_uv)))
+        message = map_message(result)
+        if message:
+            encode(*message)
 
     def note(self, event: Event) -> None:
         """Put an event into the recording, if there is one."""

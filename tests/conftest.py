@@ -32,7 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.add_cleanup(folder.cleanup)
     path = Path(folder.name) / "lsl_api.cfg"
     path.write_text(
-        f"[lab]\nSessionID = m2m-tests-{uuid.uuid4().hex}\n[multicast]\nResolveScope = machine\n[log]\nlevel = -1\n"
+        # No ResolveScope: LabRecorder's liblsl finds nothing in the scope `machine` once there is more than one stream.
+        f"[lab]\nSessionID = m2m-tests-{uuid.uuid4().hex}\n[log]\nlevel = -1\n"
     )
     os.environ["LSLAPICFG"] = str(path)
 

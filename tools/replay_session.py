@@ -82,17 +82,21 @@ def replay_settings(
     """
     settings = chosen_settings(settings_path, overrides, model)
     recording = load_recording(path, settings)
-    if recording.settings is None or settings_path is not None:
+    if recording.settings is None:
         return recording, settings
     recorded = parse_settings(recording.settings)
+    chosen = settings if settings_path else apply_overrides(recorded, overrides or [])
     if model is not None:
-        recorded = msgspec.structs.replace(recorded, model=settings.model)
-    elif not Path(recorded.model.path).exists():
+        chosen = msgspec.structs.replace(chosen, model=settings.model)
+    elif not Path(chosen.model.path).exists():
         raise ModelError(
-            f"the session was recorded with the model {recorded.model.path}, which is not there; "
+            f"the session was recorded with the model {chosen.model.path}, which is not there; "
             f"name the file whose SHA-256 is {recording.model_sha256} with --model"
         )
-    return recording, apply_overrides(recorded, overrides or [])
+    if (chosen.trigger, chosen.streams) != (recorded.trigger, recorded.streams):
+        # Other pulses or streams than the live engine took in: its record has nothing to say about them.
+        recording = load_recording(path, chosen, as_recorded=True)
+    return recording, chosen
 
 
 class ReplaySession:
@@ -125,7 +129,11 @@ class ReplaySession:
         self._block = block_samples if speed is None else min(block_samples, int(MAX_PACED_BLOCK_S * recording.rate_hz))
         model, subject = load_model(settings.model)
         self.notice = model.notice
-        self._other_model = bool(recording.model_sha256) and model.info.sha256 != recording.model_sha256
+        if recording.model_sha256 and model.info.sha256 != recording.model_sha256:
+            self.notice = (
+                f"the live session used another model (SHA-256 {recording.model_sha256[:12]}...) than "
+                f"{settings.model.path} is now; amplitudes will be the same, maps will not"
+            )
         self._parts = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz)
         self._digest = ResultDigest()
         self._health_period_s = settings.publish.health_period_s

@@ -19,6 +19,9 @@ log = logging.getLogger(__name__)
 DRAIN_S = 1.2
 """LabRecorder takes samples every 0.5 s and none after it is told to stop: wait this long after the last one counts."""
 
+START_ATTEMPTS = 3
+"""LabRecorder listens for streams for one second only, which a busy network may exceed."""
+
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
 """Closing the file took 5.6 s in a trial: a marker stream that never spoke is waited for."""
@@ -66,11 +69,18 @@ class Recorder:
             If LabRecorder does not find them all or does not start.
         """
         queries = [_predicate(stream) for stream in streams]
-        try:
-            with _children_ignore_interrupts():
-                self._recorder.start(self.path, queries, timeout=START_TIMEOUT_S)
-        except (RuntimeError, TimeoutError, OSError) as error:
-            raise RecordingError(f"LabRecorder could not start recording {self.path}: {error}") from error
+        for attempt in range(1, START_ATTEMPTS + 1):
+            try:
+                with _children_ignore_interrupts():
+                    self._recorder.start(self.path, queries, timeout=START_TIMEOUT_S)
+                break
+            except (RuntimeError, TimeoutError, OSError) as error:
+                said = " / ".join(line for line in self._recorder._stdout_lines if "matched no stream" in line)
+                if said and attempt < START_ATTEMPTS:
+                    log.warning("LabRecorder did not see a stream (%s); trying again", said)
+                    self._recorder = LabRecorder()
+                    continue
+                raise RecordingError(f"LabRecorder could not start recording {self.path}: {said or error}") from error
         self._running = True
         log.info("recording %d streams to %s", len(queries), self.path)
 

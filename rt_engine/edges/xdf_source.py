@@ -168,7 +168,7 @@ def find_streams(path: Path) -> tuple[list[XdfStream], list[Event]]:
     return [stream for stream in streams if stream.type != RECORD_TYPE], events
 
 
-def load_recording(path: Path, settings: Settings | None = None) -> Recording:
+def load_recording(path: Path, settings: Settings | None = None, *, as_recorded: bool = False) -> Recording:
     """Read a recording into what an engine is to be fed.
 
     Parameters
@@ -177,6 +177,8 @@ def load_recording(path: Path, settings: Settings | None = None) -> Recording:
         The XDF file.
     settings
         Where to find the streams in a recording without an engine's record; those of the record go first.
+    as_recorded
+        Leave the engine's record aside, to play the raw streams as if nobody had listened; then `settings` hold.
 
     Raises
     ------
@@ -187,7 +189,7 @@ def load_recording(path: Path, settings: Settings | None = None) -> Recording:
     """
     streams, events = find_streams(path)
     start = next((event for event in events if isinstance(event, Start)), None)
-    if start is not None:
+    if start is not None and not as_recorded:
         return _as_consumed(path, streams, events, start)
     return _as_recorded(path, streams, settings or Settings())
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from rt_engine.errors import SettingsError
@@ -39,6 +40,8 @@ def replay(
     paced = None if speed == "max" else _positive(speed)
     address = chosen.publish.address if (paced is not None if publish is None else publish) else None
     session = ReplaySession(recording, chosen, block_samples=block, speed=paced, address=address)
+    if session.notice:
+        console.print(f"[yellow]{escape(session.notice)}[/]", soft_wrap=True)
     if address:
         console.print(f"Publishing at {session.address}", soft_wrap=True)
     columns = (
@@ -63,7 +66,7 @@ def replay(
         console.print(
             "The same amplitudes and maps as live, to the bit."
             if summary.identical
-            else "[bold red]Not the same as live[/]: another model, provider or thread count, or samples are missing.",
+            else "[bold red]Not the same as live[/]: another model, provider or settings, or missing samples.",
             soft_wrap=True,
         )
     if as_json:

@@ -140,7 +140,7 @@ class Demo:
                 *("simulate", "stream", "--json-events", "--await-start"),
                 *("--source-id", self._source_id, "--truth", str(self._truth)),
                 *("--pulses", str(options.pulses), "--seed", str(options.seed)),
-                *("--interval", str(options.interval_s), "--block", str(options.block_samples)),
+                *("--interval-s", str(options.interval_s), "--block-samples", str(options.block_samples)),
             ],
         )
 
@@ -187,7 +187,7 @@ class Demo:
             listener.take(100)
             self._progress(listener.n_trials)
             now = time.monotonic()
-            if done_at is None and subject.last.get("event") == "done":
+            if done_at is None and subject.last.get("n") == self.options.pulses - 1:
                 done_at = now
             if done_at is not None and now - done_at > LAST_TRIALS_S:
                 return
