@@ -64,10 +64,18 @@ def baseline(request: pytest.FixtureRequest, training: TrainingSet) -> Baseline:
 
 @pytest.fixture(scope="session")
 def incomplete(stimulations: StimulationSet) -> StimulationSet:
-    """The same with 5 % of the amplitudes missing."""
+    """Return the same with 5 % of the amplitudes missing."""
     missing = np.random.default_rng(1).random(stimulations.mep_uv.shape) < 0.05
     return replace(
         stimulations,
         mep_uv=np.where(missing, np.float32(np.nan), stimulations.mep_uv),
         status=np.where(missing, np.uint16(16), stimulations.status),
     )
+
+
+@pytest.fixture(scope="session")
+def fresh(training: TrainingSet) -> TrainingSet:
+    """Return new stimulations of the same subject, on the scale of `training`."""
+    new = prepare(make_stimulations(200, seed=7), floor_uv=5.0)
+    scale = training.field_scale_v_per_m
+    return replace(new, field=new.field * new.field_scale_v_per_m / scale, field_scale_v_per_m=scale)

@@ -71,7 +71,7 @@ def build_demo(
     console.print(f"subject and model together: {size / 1e6:.2f} MB")
     if size > MAX_BYTES:
         raise M2MError(
-            f"subject and model have {size} bytes together; the repository takes {MAX_BYTES}. Fit to fewer stimulations."
+            f"subject and model have {size} bytes together; the repository takes {MAX_BYTES}. Use fewer --stimulations."
         )
     if as_json:
         emit_json({"subject": subject_path, "subject_sha256": subject_sha256, "bytes": size, **result})

@@ -14,7 +14,8 @@ from tools.commands.options import JsonOption
 from tools.console import console, emit_json
 from trainer.baselines import DEFAULT_FLOOR_UV
 from trainer.export import export_model
-from trainer.fitting import EXPORTABLE, fit_baseline as fit
+from trainer.fitting import EXPORTABLE
+from trainer.fitting import fit_baseline as fit
 from trainer.preprocessing import prepare
 from trainer.validation import FoldKind, validate
 
