@@ -87,6 +87,7 @@ class TrialAssembler:
         self._pending: list[_Pending] = []
         self._segment_start = 0
         self._last_stamp = math.nan
+        self._last_whole = (0, math.nan)  # index and stamp of the last sample whose stamp was a number
         self._ttl_high: bool | None = None
         self._clock_uncertainty = 0.0
         self._poses: History[CoilPose] = History()
@@ -126,8 +127,9 @@ class TrialAssembler:
         if n == 0:
             return []
         self._clock_uncertainty = block.clock_uncertainty
-        stamps = block.stamps + block.clock_offset
-        gaps = self._find_gaps(block.stamps)
+        raw = self._whole_stamps(block.stamps)
+        stamps = raw + block.clock_offset
+        gaps = self._find_gaps(raw)
         edges = self._find_edges(block.samples)
         trials: list[Trial] = []
         first_index = self._ring.end
@@ -141,7 +143,9 @@ class TrialAssembler:
             self._ring.append(block.samples[begin:end, self.channels.columns])
             for edge in edges:
                 if begin <= edge < end:
-                    pulse = Pulse(float(block.stamps[edge]), block.clock_offset, block.clock_uncertainty, "TTL")
+                    # Before the first stamp that is a number there is no time; the sample's index is enough.
+                    t_raw = float(raw[edge]) if math.isfinite(raw[edge]) else 0.0
+                    pulse = Pulse(t_raw, block.clock_offset, block.clock_uncertainty, "TTL")
                     trials += self._enlist(_Pending(self._next_id(), TTL, pulse, float(first_index + edge)))
             if self._pending:
                 trials += self._complete(index)
@@ -179,6 +183,22 @@ class TrialAssembler:
             begin = segment = border
         edges = sorted({*cuts, n})
         return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def _whole_stamps(self, stamps: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Where a stamp is no number, put what the nominal rate makes of the last one before it that was."""
+        whole = np.isfinite(stamps)
+        known_index, known_stamp = self._last_whole
+        if whole.any():
+            last = int(np.flatnonzero(whole)[-1])
+            self._last_whole = (self._ring.end + last, float(stamps[last]))
+        if whole.all():
+            return stamps
+        place = np.arange(len(stamps))
+        source = np.maximum.accumulate(np.where(whole, place, -1))
+        index = np.where(source >= 0, source, known_index - self._ring.end)
+        stamp = np.where(source >= 0, stamps[source], known_stamp)
+        filled: NDArray[np.float64] = stamp + (place - index) / self.clock.nominal_rate_hz
+        return filled
 
     def _find_gaps(self, stamps: NDArray[np.float64]) -> list[int]:
         steps = np.diff(stamps, prepend=self._last_stamp)

@@ -110,10 +110,12 @@ def _engine(
     rate_hz: float = RATE_HZ,
     sweep: SweepSettings | None = None,
     criteria: MepCriteria | None = None,
+    labels: Sequence[str] = (*MUSCLES, "TTL"),
+    units: Sequence[str] = ("uV", "uV", "uV", "au"),
 ) -> Engine:
     """Make an engine for `_emg` streams; without `ttl`, pulses come as markers only."""
     sweep, criteria = sweep or SweepSettings(), criteria or MepCriteria(window_ms=((10.0, 50.0),) * len(MUSCLES))
-    channels = match_channels([*MUSCLES, "TTL"], ["uV", "uV", "uV", "au"], MUSCLES, ttl_label="TTL" if ttl else None)
+    channels = match_channels(labels, units, MUSCLES, ttl_label="TTL" if ttl else None)
     estimator = CortexEstimator(model or FakeModel(), MUSCLES, 100.0, floor_uv=criteria.floor_uv)
     return Engine(TrialAssembler(channels, rate_hz, sweep), criteria, estimator)
 
