@@ -86,6 +86,8 @@ class TrialAssembler:
         self._scale = channels.scale_to_uv[:, None]
         self._pending: list[_Pending] = []
         self._segment_start = 0
+        self._knot_start = 0
+        self._clock_offset = math.nan
         self._last_stamp = math.nan
         self._last_whole = (0, math.nan)  # index and stamp of the last sample whose stamp was a number
         self._ttl_high: bool | None = None
@@ -126,7 +128,7 @@ class TrialAssembler:
         n = block.samples.shape[0]
         if n == 0:
             return []
-        self._clock_uncertainty = block.clock_uncertainty
+        self._take_offset(block)
         raw = self._whole_stamps(block.stamps)
         stamps = raw + block.clock_offset
         gaps = self._find_gaps(raw)
@@ -137,7 +139,7 @@ class TrialAssembler:
             index = first_index + begin
             if begin in gaps:
                 trials += self._break_at(index)
-            if (index - self._segment_start) % self.clock.knot_every == 0:
+            if (index - self._knot_start) % self.clock.knot_every == 0:
                 self.clock.add_knot(index, float(stamps[begin]))
             # Columns are picked per block, so that the ring holds muscles only and in the model's order.
             self._ring.append(block.samples[begin:end, self.channels.columns])
@@ -171,18 +173,26 @@ class TrialAssembler:
         return []
 
     def _cuts(self, n: int, gaps: list[int]) -> list[tuple[int, int]]:
-        """Cut `n` samples at gaps and knots; knots count from the segment's start, which a gap moves."""
+        """Cut `n` samples at gaps and knots; knots count from where the clock began, which a gap moves."""
         cuts: list[int] = []
-        segment = self._segment_start - self._ring.end
+        start = self._knot_start - self._ring.end
         borders = [*gaps, n]
         begin = 0
         for border in borders:
             every = self.clock.knot_every
-            first_knot = begin + (segment - begin) % every
+            first_knot = begin + (start - begin) % every
             cuts += [begin, *range(first_knot, border, every)]
-            begin = segment = border
+            begin = start = border
         edges = sorted({*cuts, n})
         return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+
+    def _take_offset(self, block: SampleBlock) -> None:
+        """Begin a new line through the stamps where the stream's clock has been set; the samples are whole."""
+        if abs(block.clock_offset - self._clock_offset) > self._sweep.gap_ms / 1000.0:
+            self.clock.restart()
+            self._knot_start = self._ring.end
+        self._clock_offset = block.clock_offset
+        self._clock_uncertainty = block.clock_uncertainty
 
     def _whole_stamps(self, stamps: NDArray[np.float64]) -> NDArray[np.float64]:
         """Where a stamp is no number, put what the nominal rate makes of the last one before it that was."""
@@ -227,7 +237,7 @@ class TrialAssembler:
         self.n_gaps += 1
         torn = [p for p in self._pending if self._placed(p) and self._first_last(p)[0] < index]
         trials = self._give_up(torn, GAP)
-        self._segment_start = index
+        self._segment_start = self._knot_start = index
         self.clock.restart()
         return trials
 

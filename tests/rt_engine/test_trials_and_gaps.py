@@ -1,0 +1,153 @@
+"""A trial that touches a gap is delivered as invalid; those beside it are fine, and nothing is interpolated."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rt_engine.engine import PulseResult
+from rt_engine.pulse import Pulse
+from rt_engine.sample_block import SampleBlock
+from rt_engine.trial_assembler import SweepSettings
+
+RATE_HZ = 2000.0
+T0 = 5000.0
+
+Emg = Callable[..., Any]
+NewEngine = Callable[..., Any]
+Play = Callable[..., list[PulseResult]]
+
+
+@pytest.mark.parametrize("jump_s", [0.5, 0.021, -0.021, -0.5, -3000.0, 1e6])
+def test_pulses_near_a_gap_are_invalid_and_the_others_are_not(
+    jump_s: float, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """The gap is before sample 2000; sweeps reach from 200 samples before the pulse to 100 after it."""
+    pulses = [1000, 1899, 1905, 1950, 2000, 2100, 2199, 2203, 3000]
+    engine = new_engine()
+    results = play(engine, emg(5000, pulses, gaps=[(2000, jump_s)]))
+    reasons = {int(r.trial.pulse_id): r.trial.reasons for r in results}
+    touched = [index for i, index in enumerate(pulses) if reasons[i] == ("gap",)]
+    assert touched == [1905, 1950, 2000, 2100, 2199]
+    assert all(reasons[i] == () for i, index in enumerate(pulses) if index not in touched)
+    assert engine.assembler.n_gaps == 1
+
+
+@pytest.mark.parametrize("jump_s", [0.5, -0.5])
+def test_markers_on_both_sides_of_a_gap_find_their_samples(
+    jump_s: float, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(5000, [1000, 3000], gaps=[(2000, jump_s)])
+    markers = [(1000, Pulse(T0 + 0.5)), (3000, Pulse(T0 + 1.5 + jump_s))]
+    before, after = play(new_engine(ttl=False), stream, markers=markers)
+    assert before.trial.pulse_index == pytest.approx(1000.0, abs=1e-3)
+    assert after.trial.pulse_index == pytest.approx(3000.0, abs=1e-3)
+    for result, index in ((before, 1000), (after, 3000)):
+        window = stream.samples[index + 20 : index + 101, 0]
+        assert result.meps.amplitude_uv[0] == np.float32(window.max() - window.min())
+
+
+def test_a_marker_inside_the_hole_is_invalid_with_the_gap_as_its_reason(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(5000, gaps=[(2000, 0.5)])
+    in_the_hole = Pulse(T0 + 1.0 + 0.25)
+    for fed_at in (1000, 1990, 2000, 2500):
+        (result,) = play(new_engine(ttl=False), stream, markers=[(fed_at, in_the_hole)])
+        assert result.trial.reasons == ("gap",), f"marker fed after {fed_at} samples"
+
+
+def test_a_marker_that_waits_for_samples_after_the_gap_is_served_with_them(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(5000, [3000], gaps=[(2000, 0.5)])
+    (result,) = play(new_engine(ttl=False), stream, markers=[(1000, Pulse(T0 + 1.5 + 0.5))])
+    assert result.trial.valid
+    assert result.trial.pulse_index == pytest.approx(3000.0, abs=1e-3)
+
+
+def test_jitter_of_stamps_is_no_gap(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    engine = new_engine()
+    results = play(engine, emg(20_000, range(1000, 19_000, 1000), jitter_s=9e-3))
+    assert engine.assembler.n_gaps == 0
+    assert all(r.trial.valid for r in results)
+
+
+def test_how_long_a_jump_makes_a_gap_is_a_setting(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    stream = emg(4000, [2000], gaps=[(1950, 0.005)])
+    (usual,) = play(new_engine(), stream)
+    (strict,) = play(new_engine(sweep=SweepSettings(gap_ms=2.0)), stream)
+    assert usual.trial.valid
+    assert strict.trial.reasons == ("gap",)
+
+
+def test_stamps_that_are_no_numbers_do_not_hide_a_gap(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    stream = emg(4000, [2000], gaps=[(2030, 0.3)])
+    stream.stamps[2028:2035] = math.nan
+    engine = new_engine()
+    (result,) = play(engine, stream)
+    assert result.trial.reasons == ("gap",)
+    assert engine.assembler.n_gaps == 1
+
+
+def test_stamps_that_are_no_numbers_are_no_gap_by_themselves(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    stream = emg(6000, [2000, 4000])
+    stream.stamps[1000:3000] = math.nan
+    engine = new_engine()
+    results = play(engine, stream)
+    assert engine.assembler.n_gaps == 0
+    assert [r.trial.valid for r in results] == [True, True]
+
+
+def test_a_gap_as_long_as_the_ring_leaves_the_engine_well(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    stream = emg(9000, [1000, 8000], gaps=[(5000, 60.0)])
+    results = play(new_engine(sweep=SweepSettings(ring_s=1.0)), stream, cuts=range(0, 9000, 50))
+    assert [r.trial.valid for r in results] == [True, True]
+
+
+def test_many_gaps_leave_nothing_valid_between_them(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    gaps = [(i, 0.1) for i in range(1000, 2000, 250)]
+    engine = new_engine()
+    results = play(engine, emg(4000, range(1020, 1900, 100), gaps=gaps))
+    assert engine.assembler.n_gaps == 4
+    assert {r.trial.reasons for r in results} == {("gap",)}
+
+
+@given(gap=st.integers(1, 3999), pulse=st.integers(0, 3899), jump_s=st.sampled_from([0.05, -0.05, 2.0, -2.0]))
+def test_a_valid_trial_holds_consecutive_samples_and_none_from_across_the_gap(
+    gap: int, pulse: int, jump_s: float, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(4000, [pulse], gaps=[(gap, jump_s)])
+    results = play(new_engine(), stream)
+    assert len(results) == (1 if pulse > 0 else 0), "a trigger that is high at the first sample rose before it"
+    for result in results:
+        first, last = max(pulse - 200, 0), pulse + 100
+        touches = first < gap <= last or (pulse - 200 < gap <= pulse)
+        assert result.trial.valid != touches
+        if result.trial.valid:
+            expected = stream.samples[first : last + 1, :3].T.astype(np.float64)
+            np.testing.assert_array_equal(result.trial.sweep_uv, expected)
+
+
+def test_a_step_of_the_clock_offset_does_not_misplace_the_markers_after_it(emg: Emg, new_engine: NewEngine) -> None:
+    """The amplifier's computer sets its clock: no sample is lost, but a stamp means another time from then on."""
+    step_s = 0.4
+    n, changed = 60_000, 30_000
+    stream = emg(n, [20_000, 31_000, 50_000])
+    engine = new_engine(ttl=False)
+    results = []
+    for begin in range(0, n, 500):
+        offset = 0.0 if begin < changed else step_s
+        for index in (20_000, 31_000, 50_000):
+            if index == begin:
+                results += engine.feed_pulse(Pulse(T0 + index / RATE_HZ + offset))
+        block = SampleBlock(stream.samples[begin : begin + 500], stream.stamps[begin : begin + 500], offset)
+        results += engine.feed_samples(block)
+    assert [r.trial.valid for r in results] == [True, True, True]
+    for result, index in zip(results, (20_000, 31_000, 50_000), strict=True):
+        assert result.trial.pulse_index == pytest.approx(index, abs=0.25)
+    assert engine.assembler.n_gaps == 0
