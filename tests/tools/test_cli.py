@@ -77,7 +77,7 @@ def test_the_list_of_subcommands_imports_no_package_that_is_slow_or_optional() -
     assert not loaded & {*HEAVY, "numpy", "h5py", "onnxruntime", "pylsl", "zmq"}
 
 
-@pytest.mark.parametrize("name", ["run", "record", "replay", "inspect", "doctor"])
+@pytest.mark.parametrize("name", ["demo", "run", "record", "replay", "inspect", "doctor"])
 def test_commands_of_the_plain_installation_import_no_optional_package(name: str) -> None:
     loaded = _modules_after(name, "--help")
     assert "rt_engine" in loaded
