@@ -150,7 +150,7 @@ class Session:
                 continue
             self._enter(State.RESOLVING, f"looking for the {role} stream: {query}")
             info = resolve_one(role, query, streams.resolve_timeout_s, lambda: self._stopping)
-            if self._stopping:
+            if info is None:
                 return
             if role == "emg":
                 self._emg = SampleInlet(info, role)

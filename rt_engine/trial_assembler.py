@@ -1,8 +1,8 @@
 """Cuts trials out of the stream: waits for each pulse's last sample, and says so when it does not come.
 
 Deterministic: results depend on the samples, their stamps and the sample count at which each pulse was fed, and not on
-how the samples were cut into blocks. Blocks are cut further at the knots of the sample clock and at gaps, so that
-between two cuts nothing changes but the number of samples.
+how the samples were cut into blocks. Blocks are cut further at the knots of the sample clock, at gaps and at trigger
+edges, so that between two cuts nothing changes but the number of samples.
 """
 
 import math
@@ -135,7 +135,7 @@ class TrialAssembler:
         edges = self._find_edges(block.samples)
         trials: list[Trial] = []
         first_index = self._ring.end
-        for begin, end in self._cuts(n, gaps):
+        for begin, end in self._cuts(n, gaps, edges):
             index = first_index + begin
             if begin in gaps:
                 trials += self._break_at(index)
@@ -143,12 +143,11 @@ class TrialAssembler:
                 self.clock.add_knot(index, float(stamps[begin]))
             # Columns are picked per block, so that the ring holds muscles only and in the model's order.
             self._ring.append(block.samples[begin:end, self.channels.columns])
-            for edge in edges:
-                if begin <= edge < end:
-                    # Before the first stamp that is a number there is no time; the sample's index is enough.
-                    t_raw = float(raw[edge]) if math.isfinite(raw[edge]) else 0.0
-                    pulse = Pulse(t_raw, block.clock_offset, block.clock_uncertainty, "TTL")
-                    trials += self._enlist(_Pending(self._next_id(), TTL, pulse, float(first_index + edge)))
+            if begin in edges:
+                # Before the first stamp that is a number there is no time; the sample's index is enough.
+                t_raw = float(raw[begin]) if math.isfinite(raw[begin]) else 0.0
+                pulse = Pulse(t_raw, block.clock_offset, block.clock_uncertainty, "TTL")
+                trials += self._enlist(_Pending(self._next_id(), TTL, pulse, float(index)))
             if self._pending:
                 trials += self._complete(index)
         return trials
@@ -172,8 +171,8 @@ class TrialAssembler:
         self._pending.append(pending)
         return []
 
-    def _cuts(self, n: int, gaps: list[int]) -> list[tuple[int, int]]:
-        """Cut `n` samples at gaps and knots; knots count from where the clock began, which a gap moves."""
+    def _cuts(self, n: int, gaps: list[int], edges: list[int]) -> list[tuple[int, int]]:
+        """Cut `n` samples at gaps, trigger edges and knots, which count from where the clock began."""
         cuts: list[int] = []
         start = self._knot_start - self._ring.end
         borders = [*gaps, n]
@@ -183,8 +182,8 @@ class TrialAssembler:
             first_knot = begin + (start - begin) % every
             cuts += [begin, *range(first_knot, border, every)]
             begin = start = border
-        edges = sorted({*cuts, n})
-        return [(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        borders = sorted({*cuts, *edges, n})
+        return list(zip(borders[:-1], borders[1:], strict=True))
 
     def _take_offset(self, block: SampleBlock) -> None:
         """Begin a new line through the stamps where the stream's clock has been set; the samples are whole."""

@@ -52,8 +52,8 @@ def matches(info: pylsl.StreamInfo, query: StreamQuery) -> bool:
 
 def resolve_one(
     role: str, query: StreamQuery, timeout_s: float, cancelled: Callable[[], bool] = lambda: False
-) -> pylsl.StreamInfo:
-    """Find the one stream that matches.
+) -> pylsl.StreamInfo | None:
+    """Find the one stream that matches; None if the search was cancelled.
 
     Parameters
     ----------
@@ -77,6 +77,8 @@ def resolve_one(
         found = [info for info in seen if matches(info, query)]
         if found or time.monotonic() >= deadline or cancelled():
             break
+    if cancelled():
+        return None
     if not found:
         others = "; ".join(f"{i.name()!r} (type {i.type()!r}, source_id {i.source_id()!r})" for i in seen) or "none"
         raise StreamError(

@@ -72,7 +72,8 @@ def _settings_streams(settings: Settings) -> list[StreamQuery]:
     for role, query in roles.items():
         if role == "emg" or query:
             info = resolve_one(role, query, wanted.resolve_timeout_s)
-            found.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
+            if info is not None:
+                found.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
     return found
 
 

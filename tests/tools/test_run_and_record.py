@@ -1,0 +1,104 @@
+"""Sessions as a laboratory runs them from the shell: started, interrupted, recorded, killed."""
+
+import json
+import signal
+
+import pytest
+
+from rt_engine.edges.xdf_source import find_streams, load_recording
+
+
+@pytest.fixture
+def subject(start, unique):
+    """Start a simulated subject, and give it with the settings that find its streams."""
+    command = start(
+        *("simulate", "stream", "--pulses", 40, "--interval-s", 0.5),
+        *("--await-start", "--json-events", "--source-id", unique),
+    )
+    command.wait_for('"event": "ready"')
+    sources = {f"streams.{role}.source_id": f"{unique}-{role}" for role in ("emg", "markers", "pose", "intensity")}
+    words = [word for key, value in sources.items() for word in ("--set", f"{key}={json.dumps(value)}")]
+    return command, [*words, "--set", "publish.address=tcp://127.0.0.1:*", "--set", "record.min_free_mb=10"]
+
+
+def test_ctrl_c_ends_a_session_with_its_recording_whole(start, subject, tmp_path):
+    person, settings = subject
+    path = tmp_path / "recording.xdf"
+    session = start("run", "--record", "--out", path, "--json", *settings)
+    session.wait_for("READY")
+    person.say("start")
+    session.wait_for("pulse 2:")
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 0, session.err
+    summary = session.json
+    assert summary["pulses_served"] >= 3
+    again = start("replay", path, "--speed", "max", "--json")
+    assert again.end() == 0, again.err
+    assert again.json["identical"] is True
+    assert again.json["pulses_served"] == summary["pulses_served"]
+
+
+def test_ctrl_c_before_ready_ends_at_once(start, unique):
+    session = start("run", "--set", f"streams.emg.source_id={unique}", "--set", "publish.address=tcp://127.0.0.1:*")
+    session.wait_for("RESOLVING")
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 0, session.err
+    assert "STOPPED" in session.err
+
+
+def test_a_killed_engine_leaves_a_recording_that_replays_what_was_served(start, subject, tmp_path):
+    person, settings = subject
+    path = tmp_path / "recording.xdf"
+    session = start("run", "--record", "--out", path, *settings)
+    session.wait_for("READY")
+    person.say("start")
+    session.wait_for("pulse 3:")
+    recorded_before = path.stat().st_size
+    session.process.kill()
+    session.end()
+    # LabRecorder lives on until its input closes, and closes the file by itself.
+    person.wait_for('"n": 9')
+    assert path.stat().st_size >= recorded_before
+    _, events = find_streams(path)
+    assert events, "the engine's record is in the file"
+    recording = load_recording(path)
+    assert recording.stop is None
+    again = start("replay", path, "--speed", "max", "--json")
+    assert again.end() == 0, again.err
+    assert again.json["pulses_served"] >= 3
+    assert again.json["identical"] is None
+
+
+def test_record_alone_makes_a_file_that_replays_by_trigger_and_by_marker(start, subject, tmp_path):
+    person, settings = subject
+    path = tmp_path / "raw.xdf"
+    recorder = start("record", path, *settings, "--json")
+    recorder.wait_for("Recording to")
+    person.say("start")
+    person.wait_for('"n": 4')
+    recorder.process.send_signal(signal.SIGINT)
+    assert recorder.end() == 0, recorder.err
+    assert recorder.json["recording"] == str(path)
+    digests = []
+    for trigger in ("ttl", "marker"):
+        again = start("replay", path, "--speed", "max", "--json", "--set", f"trigger.source={trigger}", *settings)
+        assert again.end() == 0, again.err
+        assert again.json["pulses_served"] >= 4
+        digests.append(again.json["sha256_meps"])
+    assert digests[0] == digests[1]  # the marker's clock leads to the same samples
+
+
+def test_a_replay_whose_model_is_gone_names_what_to_look_for(start, subject, tmp_path):
+    person, settings = subject
+    path = tmp_path / "recording.xdf"
+    session = start("run", "--record", "--out", path, *settings)
+    session.wait_for("READY")
+    person.say("start")
+    session.wait_for("pulse 0:")
+    session.process.send_signal(signal.SIGINT)
+    assert session.end() == 0, session.err
+    again = start("replay", path, "--speed", "max", "--set", f"model.path={tmp_path / 'gone.onnx'}")
+    assert again.end() == 1
+    assert "which is not there" in again.err
+    assert "SHA-256" in again.err
+    assert "Traceback" not in again.err
