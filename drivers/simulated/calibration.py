@@ -174,11 +174,12 @@ def _trials(settings: CortexSettings, trials: int) -> tuple[Floats, Floats]:
 class _RecruitmentCurve:
     """The FDI's recruitment at one placement as a function of the field's factor, tabulated: trials become cheap."""
 
-    LN_FACTOR = np.linspace(-4.0, 8.0, 2001)
+    LN_FACTOR = np.linspace(-4.0, 8.0, 601)
 
     def __init__(self, cortex: MotorCortex, field_v_per_m: Floats, weight: Floats) -> None:
         recruited = _recruited(cortex, np.exp(self.LN_FACTOR)[:, None] * field_v_per_m, weight)
-        self._full_uv = cortex.maximum_uv[FDI] * recruited
+        # Its logarithm is the smoother thing to interpolate.
+        self._full_ln = np.log(cortex.maximum_uv[FDI] * recruited)
 
     def amplitude_uv(self, factor_ln: Floats, output_log10: Floats) -> Floats:
-        return np.interp(factor_ln, self.LN_FACTOR, self._full_uv) * 10.0**output_log10
+        return np.exp(np.interp(factor_ln, self.LN_FACTOR, self._full_ln)) * 10.0**output_log10

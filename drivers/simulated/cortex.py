@@ -21,7 +21,7 @@ from rt_engine.errors import SettingsError
 from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES
 
-MNI_HAND_KNOB_MM = (-38.0, -20.0, 57.0)
+MNI_HAND_KNOB_MM = (-37.0, -23.0, 57.0)
 """Hand knob (Yousry 1997, Brain 120:141) of the left hemisphere in MNI space, read off the default subject's BA4; the
 right one is its mirror image."""
 
@@ -94,10 +94,10 @@ class MotorCortex:
         recruited = np.empty(gain.shape)
         for muscle, weight in enumerate(self.weight):
             used = np.flatnonzero(weight)
-            drive = gain[:, muscle, None] * field_v_per_m[:, used]
+            drive = gain[:, muscle, None] * np.take(field_v_per_m, used, axis=1)
             drive = (drive - self.threshold_v_per_m[muscle]) / self.width_v_per_m[muscle]
-            # einsum, not @: its sums do not depend on how many pulses are computed together.
-            recruited[:, muscle] = np.einsum("nk,k->n", expit(drive), weight[used])
+            # No matrix product, and rows side by side in memory: so a pulse alone gives the same bits as among others.
+            recruited[:, muscle] = (expit(drive) * weight[used]).sum(axis=1)
         return recruited
 
 

@@ -198,6 +198,7 @@ def _mep_waveforms(
 def _pulse_samples(settings: ProtocolSettings, seed: int) -> NDArray[np.int64]:
     """Draw when the pulses are given: (n,) int64, samples from the session's start."""
     rng = random_stream(seed, Purpose.SCHEDULE)
-    jitter = rng.uniform(-settings.interval_jitter_s, settings.interval_jitter_s, settings.pulses - 1)
-    seconds = settings.lead_in_s + np.concatenate([[0.0], np.cumsum(settings.interval_s + jitter)])
+    share = settings.interval_jitter_share
+    interval_s = settings.interval_s * (1.0 + rng.uniform(-share, share, settings.pulses - 1))
+    seconds = settings.lead_in_s + np.concatenate([[0.0], np.cumsum(interval_s)])
     return np.round(seconds * SAMPLE_RATE_HZ).astype(np.int64)

@@ -72,8 +72,8 @@ class ProtocolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     rotation_jitter_deg: float = 5.0
     interval_s: float = 4.5
     """Mean time between two pulses."""
-    interval_jitter_s: float = 0.5
-    """Largest deviation from the mean, uniformly distributed."""
+    interval_jitter_share: float = 1.0 / 9.0
+    """Largest deviation from the mean as a share of it, uniformly distributed: 4 to 5 s by default."""
     lead_in_s: float = 2.0
     """Baseline before the first pulse."""
     tail_s: float = 1.0
@@ -90,11 +90,15 @@ class ProtocolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         _require(self.grid_points >= 1, f"grid_points is {self.grid_points}; at least one is needed")
         for name in ("grid_spacing_mm", "cluster_sd_mm", "position_jitter_mm", "tilt_jitter_deg"):
             _require(getattr(self, name) >= 0.0, f"{name} is {getattr(self, name)}; it must not be negative")
-        for name in ("rotation_jitter_deg", "interval_jitter_s", "lead_in_s", "navigation_error_mm"):
+        for name in ("rotation_jitter_deg", "lead_in_s", "navigation_error_mm"):
             _require(getattr(self, name) >= 0.0, f"{name} is {getattr(self, name)}; it must not be negative")
         _require(
-            self.interval_s - self.interval_jitter_s >= 1.0 / SAMPLE_RATE_HZ,
-            f"interval_s {self.interval_s} less interval_jitter_s {self.interval_jitter_s} leaves nothing",
+            0.0 <= self.interval_jitter_share < 1.0,
+            f"interval_jitter_share is {self.interval_jitter_share}; expected a share below 1",
+        )
+        _require(
+            self.interval_s * (1.0 - self.interval_jitter_share) * SAMPLE_RATE_HZ >= 2.0,
+            f"interval_s is {self.interval_s}: two pulses would fall on the same sample",
         )
         _require(self.tail_s >= 0.1, f"tail_s is {self.tail_s}; the last MEP needs at least 0.1 s")
 

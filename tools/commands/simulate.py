@@ -42,7 +42,9 @@ def stream(
     subject: SubjectOption = None,
     truth: Annotated[Path | None, typer.Option(help="Write what was sent to this data set (*.stim.h5).")] = None,
     interval_s: Annotated[float | None, typer.Option(help="Mean time between two pulses.")] = None,
-    interval_jitter_s: Annotated[float | None, typer.Option(help="Largest deviation from it.")] = None,
+    interval_jitter_share: Annotated[
+        float | None, typer.Option(help="Largest deviation from it, as a share of it.")
+    ] = None,
     lead_in_s: Annotated[float | None, typer.Option(help="Baseline before the first pulse.")] = None,
     tail_s: Annotated[float | None, typer.Option(help="EMG after the last pulse.")] = None,
     block_samples: Annotated[int | None, typer.Option(help="EMG samples per push.")] = None,
@@ -85,7 +87,7 @@ def stream(
         "channel_labels": _names(labels),
         "protocol.pulses": pulses,
         "protocol.interval_s": interval_s,
-        "protocol.interval_jitter_s": interval_jitter_s,
+        "protocol.interval_jitter_share": interval_jitter_share,
         "protocol.lead_in_s": lead_in_s,
         "protocol.tail_s": tail_s,
         "emg.unit": unit,
