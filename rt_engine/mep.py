@@ -28,6 +28,9 @@ ONSET_SAMPLES_MS = 1.0
 MIN_BASELINE_MS = 20.0
 """A baseline shorter than this gives no standard deviation worth the name."""
 
+LARGEST_UV = 1e12
+"""Microvolts. No amplifier gives a million volts: such a sample is garbled, and as good as missing."""
+
 
 class MepStatus(enum.IntFlag):
     """What is to be known about one muscle in one trial; several can hold at once."""
@@ -42,7 +45,7 @@ class MepStatus(enum.IntFlag):
     FLAT = 8
     """All samples are equal: nothing is connected."""
     SAMPLES_MISSING = 16
-    """A sample inside the window is missing or not a number; there is no amplitude."""
+    """A sample inside the window is missing, not a number or garbled; there is no amplitude."""
     ARTEFACT = 32
     """The stimulus artefact reaches into the window and makes its extreme."""
     BASELINE_SHORT = 64
@@ -187,7 +190,7 @@ def _measure(
     ms = 1000.0 / rate_hz
     first, last = window_indices(pulse_index, window_ms, rate_hz)
     window = sweep[:, first - first_index : last - first_index + 1]
-    whole: NDArray[np.bool_] = np.all(np.isfinite(window), axis=1)
+    whole = _all_numbers(window)
     # Muscles without a whole window are measured as zeros, and their figures are not taken.
     window = np.where(whole[:, None], window, 0.0)
     high, low = window.max(axis=1), window.min(axis=1)
@@ -198,7 +201,7 @@ def _measure(
 
     base_first, base_last = window_indices(pulse_index, criteria.baseline_ms, rate_hz)
     base = sweep[:, max(base_first - first_index, 0) : max(base_last - first_index + 1, 0)]
-    has_base = np.isfinite(base).all(axis=1) & (base.shape[1] >= MIN_BASELINE_MS / ms)
+    has_base = _all_numbers(base) & (base.shape[1] >= MIN_BASELINE_MS / ms)
     base = np.where(has_base[:, None], base, 0.0) if base.size else np.zeros((len(rows), 1))
     mean, sd = base.mean(axis=1), base.std(axis=1)
     active = sd >= criteria.preactivation_rms_uv
@@ -261,13 +264,20 @@ def _mirrored(
     window_ms: tuple[float, float],
     rate_hz: float,
 ) -> NDArray[np.float64]:
-    """Peak-to-peak on the window mirrored before the pulse; NaN where the sweep does not reach back so far."""
+    """Peak-to-peak on the window mirrored before the pulse; NaN where the sweep has not all its samples."""
     first, last = window_indices(pulse_index, (-window_ms[1], -window_ms[0]), rate_hz)
     if first < first_index:
         return np.full(len(sweep), np.nan)
     window = sweep[:, first - first_index : last - first_index + 1]
-    span: NDArray[np.float64] = window.max(axis=1) - window.min(axis=1)
-    return span
+    whole = _all_numbers(window)
+    window = np.where(whole[:, None], window, 0.0)
+    return np.where(whole, window.max(axis=1) - window.min(axis=1), np.nan)
+
+
+def _all_numbers(sweep: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether all samples of each row are numbers that an amplifier can give; NaN compares false."""
+    usable: NDArray[np.bool_] = np.all(np.abs(sweep) < LARGEST_UV, axis=1)
+    return usable
 
 
 def _onset_samples(above: NDArray[np.bool_], stay: int) -> NDArray[np.float64]:

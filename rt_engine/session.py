@@ -20,7 +20,7 @@ from rt_engine.channels import check_baseline
 from rt_engine.companions import StimulatorIntensity
 from rt_engine.edges.clock_offset import now_s
 from rt_engine.edges.engine_record import EngineRecord
-from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, resolve_one
+from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, resolve
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.edges.publisher import Publisher
 from rt_engine.edges.recorder import Recorder
@@ -97,6 +97,7 @@ class Session:
         self._parts: EngineParts | None = None
         self._emg: SampleInlet | None = None
         self._events: dict[str, EventInlet] = {}
+        self._only_recorded: list[StreamQuery] = []
         self._last_sample_at = math.nan
         self._pulled_at = math.nan
 
@@ -142,26 +143,26 @@ class Session:
 
     def _resolve(self) -> None:
         streams, trigger = self.settings.streams, self.settings.trigger
-        wanted: dict[str, StreamQuery] = {"emg": streams.emg, "pose": streams.pose, "intensity": streams.intensity}
-        if trigger.source == MARKER:
-            wanted["markers"] = streams.markers
-        for role, query in wanted.items():
-            if role != "emg" and not query:
-                continue
-            self._enter(State.RESOLVING, f"looking for the {role} stream: {query}")
-            info = resolve_one(role, query, streams.resolve_timeout_s, lambda: self._stopping)
-            if info is None:
-                return
-            if role == "emg":
-                self._emg = SampleInlet(info, role)
-            else:
-                self._events[role] = EventInlet(info, role)
+        roles = {"emg": streams.emg, "markers": streams.markers, "pose": streams.pose, "intensity": streams.intensity}
+        wanted = {role: query for role, query in roles.items() if query or role == "emg"}
+        looked_for = "; ".join(f"{role}: {query}" for role, query in wanted.items())
+        self._enter(State.RESOLVING, f"looking for the streams {looked_for}")
+        found = resolve(wanted, streams.resolve_timeout_s, lambda: self._stopping)
+        if found is None:
+            return
+        self._emg = SampleInlet(found.pop("emg"), "emg")
+        if trigger.source != MARKER and "markers" in found:
+            info = found.pop("markers")  # worth keeping also where pulses come from the trigger channel
+            self._only_recorded.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
+        self._events = {role: EventInlet(info, role) for role, info in found.items()}
 
     def _warm_up(self) -> None:
         timeout = self.settings.streams.resolve_timeout_s
         self._enter(State.WARMING, "opening the streams and measuring their clocks")
         for inlet in self._inlets():
             inlet.open(timeout)
+        for inlet in self._inlets():  # all streams measure theirs at the same time
+            inlet.wait_for_clock(timeout)
         emg = self._require_emg()
         self._parts = build_engine(
             self.settings, self._model, emg.labels, emg.units, emg.info.nominal_srate(), time.perf_counter
@@ -208,11 +209,7 @@ class Session:
     def _start_recording(self, recorder: Recorder) -> None:
         self._enter(State.WARMING, f"starting LabRecorder for {recorder.path}")
         record = self._outputs.record = EngineRecord(self.session_id)
-        queries = [inlet.query for inlet in self._inlets()]
-        markers = self.settings.streams.markers
-        # Markers are worth keeping also where pulses come from the trigger channel.
-        if markers and "markers" not in self._events:
-            queries.append(markers)
+        queries = [*(inlet.query for inlet in self._inlets()), *self._only_recorded]
         recorder.start([*queries, StreamQuery(name=record.name)])
 
     def _begin(self) -> None:

@@ -4,6 +4,7 @@ Raw stamps are pulled and corrected here, not by LSL's post-processing, which di
 marker stream's offset only every 50 samples.
 """
 
+import contextlib
 import ctypes
 import math
 from typing import Any
@@ -72,6 +73,11 @@ class ClockOffset:
         self._next_query = -math.inf
         self.offset_s = 0.0
         self.uncertainty_s = 0.0
+
+    def begin(self) -> None:
+        """Let liblsl begin to measure, without waiting for it."""
+        with contextlib.suppress(TimeoutError):
+            query_offset(self._inlet, 0.0)
 
     def warm_up(self, timeout_s: float) -> None:
         """Wait for the first estimate.

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pylsl
@@ -50,35 +50,43 @@ def matches(info: pylsl.StreamInfo, query: StreamQuery) -> bool:
     )
 
 
-def resolve_one(
-    role: str, query: StreamQuery, timeout_s: float, cancelled: Callable[[], bool] = lambda: False
-) -> pylsl.StreamInfo | None:
-    """Find the one stream that matches; None if the search was cancelled.
+def resolve(
+    queries: Mapping[str, StreamQuery], timeout_s: float, cancelled: Callable[[], bool] = lambda: False
+) -> dict[str, pylsl.StreamInfo] | None:
+    """Find exactly one stream for each role.
 
     Parameters
     ----------
-    role
-        For messages: ``EMG``, ``marker`` ...
-    query
-        What to look for.
+    queries
+        Role (for messages: ``emg``, ``markers`` ...) -> what to look for.
     timeout_s
         How long to look.
     cancelled
         Asked between rounds; if it says yes, the search ends.
 
+    Returns
+    -------
+    dict or None
+        Role -> stream; None if the search was cancelled.
+
     Raises
     ------
     StreamError
-        If none or more than one matches, or the one that does has no source_id.
+        If for a role none or more than one matches, or the one that does has no source_id.
     """
     deadline = time.monotonic() + timeout_s
     while True:
         seen = seen_streams(min(RESOLVE_ROUND_S, timeout_s))
-        found = [info for info in seen if matches(info, query)]
-        if found or time.monotonic() >= deadline or cancelled():
-            break
-    if cancelled():
-        return None
+        found = {role: [info for info in seen if matches(info, query)] for role, query in queries.items()}
+        if cancelled():
+            return None
+        if all(found.values()) or time.monotonic() >= deadline:
+            return {role: _the_one(role, queries[role], found[role], seen, timeout_s) for role in queries}
+
+
+def _the_one(
+    role: str, query: StreamQuery, found: list[pylsl.StreamInfo], seen: list[pylsl.StreamInfo], timeout_s: float
+) -> pylsl.StreamInfo:
     if not found:
         others = "; ".join(f"{i.name()!r} (type {i.type()!r}, source_id {i.source_id()!r})" for i in seen) or "none"
         raise StreamError(
@@ -118,22 +126,38 @@ class Inlet:
         self.info: pylsl.StreamInfo = info
 
     def open(self, timeout_s: float) -> None:
-        """Subscribe, fetch the full description, and wait for the first clock offset.
+        """Subscribe, fetch the full description, and begin to measure the clock offset.
 
         Raises
         ------
         StreamError
-            If any of it does not come in time.
+            If the stream does not answer in time.
         """
         try:
             self.info = self._inlet.info(timeout=timeout_s)
             self._inlet.open_stream(timeout=timeout_s)
+        except (pylsl.util.TimeoutError, LostError) as error:
+            raise self._mute(timeout_s) from error
+        self.clock.begin()
+
+    def wait_for_clock(self, timeout_s: float) -> None:
+        """Wait for the first clock offset.
+
+        Raises
+        ------
+        StreamError
+            If it does not come in time.
+        """
+        try:
             self.clock.warm_up(timeout_s)
-        except (TimeoutError, pylsl.util.TimeoutError, LostError) as error:
-            raise StreamError(
-                f"the {self.role} stream {self.query.name!r} was seen but does not answer within {timeout_s:g} s: "
-                "check the firewall and that its source still runs"
-            ) from error
+        except TimeoutError as error:
+            raise self._mute(timeout_s) from error
+
+    def _mute(self, timeout_s: float) -> StreamError:
+        return StreamError(
+            f"the {self.role} stream {self.query.name!r} was seen but does not answer within {timeout_s:g} s: "
+            "check the firewall and that its source still runs"
+        )
 
     @property
     def description(self) -> StreamDescription:

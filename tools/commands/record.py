@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from rt_engine.edges.lsl_inlets import describe, resolve_one, seen_streams
+from rt_engine.edges.lsl_inlets import describe, resolve, seen_streams
 from rt_engine.edges.recorder import Recorder
 from rt_engine.errors import RecordingError
 from rt_engine.session import new_session_id
@@ -68,13 +68,9 @@ def record(
 def _settings_streams(settings: Settings) -> list[StreamQuery]:
     wanted = settings.streams
     roles = {"emg": wanted.emg, "markers": wanted.markers, "pose": wanted.pose, "intensity": wanted.intensity}
-    found = []
-    for role, query in roles.items():
-        if role == "emg" or query:
-            info = resolve_one(role, query, wanted.resolve_timeout_s)
-            if info is not None:
-                found.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
-    return found
+    queries = {role: query for role, query in roles.items() if query or role == "emg"}
+    found = resolve(queries, wanted.resolve_timeout_s) or {}
+    return [StreamQuery(name=i.name(), type=i.type(), source_id=i.source_id()) for i in found.values()]
 
 
 def _all_streams() -> list[StreamQuery]:

@@ -37,7 +37,7 @@ class DemoScore:
     nrmse
         Mean over served pulses with an active muscle, against the true field (article, eq. 12).
     nrmse_mean_map
-        The same for the mean of this session's own true fields, which favours the mean map.
+        The same if each map were the mean of the session's other true fields.
     cog_error_mm
         Mean over the same pulses (article, eq. 15).
     n_low_confidence
@@ -140,7 +140,6 @@ def _score_amplitudes(
 
 
 def _score_maps(result: DemoScore, served: list[tuple[int, ReceivedPulse]], sent: StimulationSet) -> None:
-    mean_map = sent.field_v_per_m.astype(np.float64).mean(axis=0)
     voxel_mm = sent.voxel @ sent.affine[:3, :3].T + sent.affine[:3, 3]
     rows, estimated, cogs = [], [], []
     for i, pulse in served:
@@ -153,7 +152,9 @@ def _score_maps(result: DemoScore, served: list[tuple[int, ReceivedPulse]], sent
         return
     true = sent.field_v_per_m[rows].astype(np.float64)
     result.nrmse = float(nrmse(true, np.array(estimated)).mean())
-    result.nrmse_mean_map = float(nrmse(true, np.broadcast_to(mean_map, true.shape)).mean())
+    total, n = sent.field_v_per_m.sum(axis=0, dtype=np.float64), len(sent.field_v_per_m)
+    if n > 1:
+        result.nrmse_mean_map = float(nrmse(true, (total - true) / (n - 1)).mean())
     distance = np.linalg.norm(np.array(cogs) - center_of_gravity(true, voxel_mm), axis=1)
     result.cog_error_mm = float(distance.mean())
 
