@@ -1,0 +1,55 @@
+"""A picture of the window in a file that is either there and whole, or not there."""
+
+import os
+import tempfile
+from datetime import datetime
+from pathlib import Path
+
+from PySide6.QtWidgets import QWidget
+
+from rt_engine.errors import M2MError
+
+
+def save_screenshot(widget: QWidget, path: Path) -> Path:
+    """Save what a widget shows as PNG.
+
+    Parameters
+    ----------
+    widget
+        Normally the window.
+    path
+        Where to; its folder must exist.
+
+    Returns
+    -------
+    pathlib.Path
+        `path`.
+
+    Raises
+    ------
+    M2MError
+        If the file cannot be written.
+    """
+    picture = widget.grab()
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    except OSError as error:
+        raise M2MError(f"cannot write a screenshot to {path}: {error.strerror}; choose an existing folder") from error
+    os.close(handle)
+    try:
+        if not picture.save(name, "PNG"):
+            raise M2MError(f"cannot write a screenshot to {path}: is the disk full?")
+        # mkstemp makes files that only the owner can read; a picture is to be passed on.
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise M2MError(f"cannot write a screenshot to {path}: {error.strerror}") from error
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path
+
+
+def screenshot_name(pulse: int | None, when: datetime) -> str:
+    """Return a file name that says when and of which pulse a screenshot is."""
+    of_pulse = "" if pulse is None else f"-pulse{pulse}"
+    return f"m2m-{when:%Y%m%d-%H%M%S}{of_pulse}.png"
