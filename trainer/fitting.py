@@ -3,7 +3,7 @@
 `Baseline.predict` is the numpy and scikit-learn form of what the exported graph computes, and its reference.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,9 +64,9 @@ class Baseline:
 
     kind: Kind
     floor_uv: float
-    regressor: TransformedTargetRegressor
-    uncertainty: Uncertainty
-    training: TrainingSet
+    regressor: TransformedTargetRegressor = field(repr=False)
+    uncertainty: Uncertainty = field(repr=False)
+    training: TrainingSet = field(repr=False)
 
     @property
     def linear_map(self) -> LinearMap:
@@ -95,7 +95,7 @@ class Baseline:
         return Prediction(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Prediction)))
 
     def _predict(self, amplitudes_uv: NDArray[np.float64]) -> Prediction:
-        field = predict_field(self.regressor, amplitudes_uv)
+        estimated = predict_field(self.regressor, amplitudes_uv)
         steps = self.regressor.regressor_
         z, open_covariance = steps.named_steps["missing"].condition(steps[:2].transform(amplitudes_uv))
         model, components = self.linear_map, self.regressor.transformer_.components_
@@ -105,10 +105,10 @@ class Baseline:
         open_scores = slope @ open_covariance @ slope.transpose(0, 2, 1)
         open_voxels = np.maximum((components * (open_scores @ components)).sum(axis=1), 0.0)
         spread = np.sqrt(scale[:, None] * self.uncertainty.voxel_variance + open_voxels)
-        cog, lever = cog_and_lever(field, components, self.training.voxel_mm)
+        cog, lever = cog_and_lever(estimated, components, self.training.voxel_mm)
         factor = self.uncertainty.score_factor
         score_covariance = scale[:, None, None] * (factor @ factor.T) + open_scores
-        return Prediction(field, spread, cog, lever @ score_covariance @ lever.transpose(0, 2, 1))
+        return Prediction(estimated, spread, cog, lever @ score_covariance @ lever.transpose(0, 2, 1))
 
 
 def fit_baseline(

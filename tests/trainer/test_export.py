@@ -36,6 +36,14 @@ def model(path):
     return open_model(path, provider="cpu")
 
 
+@pytest.fixture(scope="module")
+def reference(baseline):
+    def predict(amplitudes_uv):  # hypothesis would print all of a baseline, but prints a function by its name
+        return baseline.predict(amplitudes_uv)
+
+    return predict
+
+
 def test_the_field_is_scikit_learns_own_within_1e_5(baseline, model, fresh):
     expected = predict_field(baseline.regressor, fresh.amplitudes_uv)
     for row in range(0, len(fresh), 5):
@@ -45,13 +53,14 @@ def test_the_field_is_scikit_learns_own_within_1e_5(baseline, model, fresh):
 
 @given(amplitudes=amplitudes, valid=flags)
 @settings(max_examples=60, deadline=None)
-def test_any_amplitudes_give_what_the_reference_gives(baseline, model, amplitudes, valid):
+def test_any_amplitudes_give_what_the_reference_gives(reference, model, amplitudes, valid):
     found = model.predict(amplitudes, valid)
-    expected = baseline.predict(np.where(valid, amplitudes, np.nan)[None])
+    expected = reference(np.where(valid, amplitudes, np.nan)[None])
     assert np.abs(found.field - expected.field[0]).max() <= 1e-5
     assert found.spread == pytest.approx(expected.spread[0], rel=1e-5, abs=1e-6)
     assert found.cog_mm == pytest.approx(expected.cog_mm[0], abs=1e-6)
-    assert found.cog_cov_mm2 == pytest.approx(expected.cog_cov_mm2[0], rel=1e-5, abs=1e-9)
+    size = np.abs(expected.cog_cov_mm2[0]).max()  # its smallest elements are differences of large ones
+    assert found.cog_cov_mm2 == pytest.approx(expected.cog_cov_mm2[0], rel=0, abs=1e-6 * size)
     assert found.field.min() >= 0
     assert found.field.max() <= 1
     assert np.array_equal(found.cog_cov_mm2, found.cog_cov_mm2.T)

@@ -121,8 +121,8 @@ def _table(figures: dict[str, Any], which: FoldKind, folds: int, kind: str) -> T
         caption=f"truth within 1 SD / 95 % of {kind}'s spread: field {covered['field_1sd']:.1%} / "
         f"{covered['field_95']:.1%}, CoG {covered['cog_1sd']:.1%} / {covered['cog_95']:.1%}",
     )
-    table.add_column("baseline")
-    for heading in ("NRMSE mean", "median", "R2 mean", "median", "CoG error, mm, mean", "median", "skill"):
+    table.add_column("baseline", no_wrap=True)
+    for heading in ("NRMSE", "median", "R2", "median", "CoG err. mm", "median", "skill"):
         table.add_column(heading, justify="right")
     for each, row in figures.items():
         if each == "coverage":
