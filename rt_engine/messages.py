@@ -269,20 +269,24 @@ def decode(frames: Sequence[bytes]) -> tuple[Header, dict[str, NDArray[Any]]]:
         raise DataError(f"a frame of topic {topic!r} is larger than {MAX_FRAME_BYTES} bytes")
     try:
         header: Header = _decoders[topic].decode(frames[1])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"the header of a {topic!r} message cannot be read: {error}") from error
     if header.schema != SCHEMA:
         raise DataError(f"the message speaks {header.schema!r}, this reader {SCHEMA!r}: update the older side")
+    if header.topic != topic:
+        raise DataError(f"a message under the topic {topic!r} has a header of {header.topic!r}")
     if len(header.arrays) != len(frames) - 2:
         raise DataError(f"a {topic!r} message names {len(header.arrays)} arrays and brings {len(frames) - 2}")
     arrays: dict[str, NDArray[Any]] = {}
     for spec, frame in zip(header.arrays, frames[2:], strict=True):
+        if spec.name in arrays:
+            raise DataError(f"a {topic!r} message brings more than one array {spec.name!r}")
         arrays[spec.name] = _parse_array(topic, spec, frame)
     return header, arrays
 
 
 def _parse_array(topic: str, spec: ArraySpec, frame: bytes) -> NDArray[Any]:
-    if len(spec.dtype) != 3 or spec.dtype[0] not in "<|" or spec.dtype[1] not in "fiub":
+    if len(spec.dtype) != 3 or spec.dtype[0] not in "<|" or spec.dtype[1] not in "fiub" or spec.dtype[2] not in "1248":
         raise DataError(f"array {spec.name!r} of {topic!r} has dtype {spec.dtype!r}; expected e.g. '<f4'")
     try:
         dtype = np.dtype(spec.dtype)
@@ -297,7 +301,10 @@ def _parse_array(topic: str, spec: ArraySpec, frame: bytes) -> NDArray[Any]:
         raise DataError(
             f"array {spec.name!r} of {topic!r} should have {size} bytes ({spec.dtype}, {spec.shape}), has {len(frame)}"
         )
-    return np.frombuffer(frame, dtype=dtype).reshape(spec.shape)
+    try:
+        return np.frombuffer(frame, dtype=dtype).reshape(spec.shape)
+    except ValueError as error:  # more dimensions than numpy has, or an empty array with a side beyond its range
+        raise DataError(f"array {spec.name!r} of {topic!r} has a shape that cannot be: {error}") from error
 
 
 def json_schemas() -> dict[str, dict[str, Any]]:
