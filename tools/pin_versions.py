@@ -8,7 +8,9 @@ import json
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 EXTRAS = "display,train,gpu,dev"
@@ -55,21 +57,31 @@ def pins(report: dict[str, object], own_name: str) -> list[str]:
     return [f"{name}=={version}" for name, version in sorted(versions.items())]
 
 
-def resolve() -> dict[str, object]:
-    """Let pip resolve the project with all extras, installing nothing."""
+def resolve(project: dict[str, Any]) -> dict[str, object]:
+    """Let pip resolve the project with all extras, installing nothing.
+
+    Parameters
+    ----------
+    project
+        The table `project` of `pyproject.toml`.
+    """
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *(need for extra in EXTRAS.split(",") for need in extras[extra])]
+    # For the oldest Python, to its last digit: some packages refuse 3.11.2 and take 3.11.5, and Debian 12 has 3.11.2.
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", "-"]
-    done = subprocess.run(
-        [*command, f"{ROOT}[{EXTRAS}]", "pip"], check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
-    )
+    command += ["--python-version", oldest, "--only-binary", ":all:"]
+    done = subprocess.run([*command, "pip", *needed], check=True, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL)
     report: dict[str, object] = json.loads(done.stdout)
     return report
 
 
 def main() -> None:
     """Write `constraints.txt` in the checkout."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     target = ROOT / "constraints.txt"
     temporary = target.with_suffix(".new")
-    temporary.write_text(HEADER + "\n".join(pins(resolve(), "m2m-live")) + "\n", encoding="utf-8")
+    temporary.write_text(HEADER + "\n".join(pins(resolve(project), project["name"])) + "\n", encoding="utf-8")
     temporary.replace(target)
 
 
