@@ -124,7 +124,7 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """All settings of a session."""
 
-    version: int = SETTINGS_VERSION
+    version: Annotated[int, msgspec.Meta(ge=1)] = SETTINGS_VERSION
     streams: Streams = Streams()
     trigger: Trigger = Trigger()
     mep: Mep = Mep()
@@ -222,9 +222,11 @@ def parse_settings(raw: dict[str, Any]) -> Settings:
 
 
 def _check(settings: Settings) -> None:
+    _refuse_infinite("", msgspec.to_builtins(settings))
     mep = settings.mep
-    for name, (begin, end) in {"mep.window_ms": mep.window_ms, **mep.muscle_window_ms}.items():
-        if not (math.isfinite(begin) and math.isfinite(end) and 0.0 <= begin < end <= 1000.0):
+    own = {f"mep.muscle_window_ms.{muscle}": window for muscle, window in mep.muscle_window_ms.items()}
+    for name, (begin, end) in {"mep.window_ms": mep.window_ms, **own}.items():
+        if not 0.0 <= begin < end <= 1000.0:
             raise SettingsError(f"{name} is [{begin}, {end}]; expected 0 <= begin < end <= 1000 ms")
     begin, end = mep.baseline_ms
     if not (-5000.0 <= begin < end <= 0.0):
@@ -237,10 +239,24 @@ def _check(settings: Settings) -> None:
         )
     known = [flag.name or "" for flag in DEFAULT_POLICY]
     _refuse_unknown(mep.status, tuple(known), "mep.status", "status")
+    if not settings.trigger.ttl_label.strip():
+        raise SettingsError("trigger.ttl_label is empty; expected the trigger channel's label, e.g. 'TTL'")
     if settings.trigger.source == "marker" and not settings.streams.markers:
         raise SettingsError('trigger.source is "marker", but streams.markers names no stream: set its name or type')
     if not re.fullmatch(r"(tcp://[^:\s]+:(\d+|\*)|ipc://.+|inproc://.+)", settings.publish.address):
         raise SettingsError(f"publish.address is {settings.publish.address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
+
+
+def _refuse_infinite(key: str, value: Any) -> None:
+    """TOML can write nan and inf, which no key can use and JSON in a recording cannot hold."""
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            _refuse_infinite(f"{key}.{name}" if key else name, inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            _refuse_infinite(key, inner)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise SettingsError(f"{key} is {value}; expected a finite number")
 
 
 def _refuse_unknown(given: dict[str, Any], known: tuple[str, ...], where: str, what: str) -> None:
