@@ -53,7 +53,7 @@ format: $(INSTALLED) ## Bring the code into its format
 	@$(BIN)/ruff format
 
 docs: $(INSTALLED) ## Build the documentation into site/, strictly
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file .mkdocs.yml
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .mkdocs.yml
 	@echo "The documentation is in site/index.html"
 
 # There is no other benchmark yet: the demo measures latency, accuracy and accounting itself.
