@@ -209,9 +209,8 @@ def _recording(path: Path) -> Inspection:
     with _heard("pyxdf") as complaints:
         streams = read_streams(path)
     if not streams:
-        raise FileFormatError(
-            f"{path} is an XDF file without a single stream that can be read ({'; '.join(complaints) or 'it is empty'})."
-        )
+        why = "; ".join(complaints) or "it is empty"
+        raise FileFormatError(f"{path} is an XDF file without a single stream that can be read ({why}).")
     rows = [_stream_row(stream) for stream in streams]
     return Inspection(
         "recording",
