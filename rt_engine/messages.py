@@ -148,7 +148,8 @@ class TrialHeader(PulseHeader, kw_only=True):
     topic: str = "trial"
     valid: bool
     reasons: list[str] = []
-    """Why the trial is not valid: ``gap``, ``expired``, ``before_stream``, ``too_late``."""
+    """Why the trial is not valid: ``gap``, ``expired``, ``before_stream``, ``ahead_of_stream``, ``too_late``,
+    ``too_many_pending``."""
     status: list[str] = []
     """Per muscle, flags joined by ``|``, or ``OK``."""
     sweep_start_ms: float

@@ -19,6 +19,9 @@ BEFORE_STREAM = "before_stream"
 TOO_LATE = "too_late"
 """Reason: the pulse was told of when its samples had already left the ring."""
 
+AHEAD = "ahead_of_stream"
+"""Reason: the pulse is told to come so long after the newest sample that its time must be in another clock."""
+
 TOO_MANY = "too_many_pending"
 """Reason: more pulses wait than can be real."""
 

@@ -18,10 +18,13 @@ from rt_engine.pulse import MARKER, TTL, Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.sample_clock import SampleClock
 from rt_engine.sample_ring import SampleRing
-from rt_engine.trial import BEFORE_STREAM, EXPIRED, GAP, TOO_LATE, TOO_MANY, Trial
+from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, TOO_LATE, TOO_MANY, Trial
 
 MAX_PENDING = 256
 """More pulses than this cannot wait at once: at 50 ms each that would be 5 kHz."""
+
+MAX_AHEAD_S = 60.0
+"""A marker further ahead of the newest sample is in another clock, such as that of Unix; no backlog is that long."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,8 @@ class TrialAssembler:
 
     def feed_pulse(self, pulse: Pulse) -> list[Trial]:
         """Take in a marker's pulse; its trial comes at once if all its samples are there."""
-        return self._enlist(_Pending(self._next_id(), MARKER, pulse, None)) + self._complete(self._ring.end)
+        refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None)) + self._refuse_ahead()
+        return refused + self._complete(self._ring.end)
 
     def feed_samples(self, block: SampleBlock) -> list[Trial]:
         """Take in samples.
@@ -141,6 +145,7 @@ class TrialAssembler:
                 trials += self._break_at(index)
             if (index - self._knot_start) % self.clock.knot_every == 0:
                 self.clock.add_knot(index, float(stamps[begin]))
+                trials += self._refuse_ahead()
             # Columns are picked per block, so that the ring holds muscles only and in the model's order.
             self._ring.append(block.samples[begin:end, self.channels.columns])
             if begin in edges:
@@ -283,6 +288,13 @@ class TrialAssembler:
             return self._invalid(pending, TOO_LATE, index)
         sweep = self._ring.read(first, last).T.astype(np.float64) * self._scale
         return self._trial(pending, index, first, sweep, ())
+
+    def _refuse_ahead(self) -> list[Trial]:
+        """Give up markers that no sample will reach; they would wait for ever, and take the place of others."""
+        if not self._pending or not self.clock.known:
+            return []
+        limit = self._ring.end + MAX_AHEAD_S * self.clock.rate_hz
+        return self._give_up([p for p in self._pending if self._index(p) > limit], AHEAD)
 
     def _give_up(self, given_up: list[_Pending], reason: str) -> list[Trial]:
         for pending in given_up:

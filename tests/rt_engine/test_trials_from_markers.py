@@ -170,6 +170,31 @@ def test_what_still_waits_at_the_end_comes_back(emg: Callable[..., Any], new_eng
     assert engine.finish() == []
 
 
+@pytest.mark.parametrize("fed_at", [0, 1000])
+@pytest.mark.parametrize("t", [1.7e9, 1.7e12, 1e299])
+def test_markers_in_another_clock_are_refused_and_do_not_stand_in_the_way(
+    fed_at: int, t: float, emg: Callable[..., Any], new_engine: Callable[..., Any], play: Callable[..., Any]
+) -> None:
+    """Unix seconds or milliseconds instead of LSL's time: no sample will ever reach such a pulse."""
+    stream = emg(4000, [2000])
+    markers = [(fed_at, Pulse(t + i)) for i in range(MAX_PENDING)] + [(2000, _marker(2000))]
+    engine = new_engine(ttl=False)
+    *refused, good = play(engine, stream, markers=markers, finish=False)
+    assert {r.trial.reasons for r in refused} == {("ahead_of_stream",)}
+    assert len(refused) == MAX_PENDING
+    assert good.trial.valid
+    assert engine.assembler.n_pending == 0
+
+
+def test_a_marker_a_while_ahead_of_a_backlog_of_samples_waits_for_them(
+    emg: Callable[..., Any], new_engine: Callable[..., Any], play: Callable[..., list[PulseResult]]
+) -> None:
+    n = 60_000
+    stream = emg(n, [59_000])
+    (result,) = play(new_engine(ttl=False), stream, cuts=range(0, n, 1000), markers=[(1000, _marker(59_000))])
+    assert result.trial.valid
+
+
 def test_a_burst_of_markers_is_accounted_for_pulse_by_pulse(
     emg: Callable[..., Any], new_engine: Callable[..., Any], play: Callable[..., list[PulseResult]]
 ) -> None:
