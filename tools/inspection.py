@@ -43,22 +43,18 @@ class Inspection:
         The file or folder.
     facts
         Name -> value, in the order to be read; units in the names.
-    table
-        Rows with equal keys: streams of a recording, muscles of a data set, files of a folder.
-    table_name
-        What a row of the table is.
+    tables
+        Name -> rows with equal keys: streams of a recording, muscles of a data set or model.
     """
 
     kind: str
     path: Path
     facts: dict[str, Any]
-    table: list[dict[str, Any]] = field(default_factory=list)
-    table_name: str = ""
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return all of it as one object; the table under its own name."""
-        found: dict[str, Any] = {"kind": self.kind, "path": str(self.path), **self.facts}
-        return found | ({self.table_name: self.table} if self.table_name else {})
+        """Return all of it as one object; the tables under their names."""
+        return {"kind": self.kind, "path": str(self.path), **self.facts, **self.tables}
 
 
 def inspect_path(path: Path) -> Inspection:
@@ -171,8 +167,7 @@ def _stimulations(path: Path) -> Inspection:
             "subject_sha256": data.subject_sha256,
             "sha256": file_sha256(path),
         },
-        rows,
-        "muscles",
+        {"muscles": rows},
     )
 
 
@@ -200,9 +195,20 @@ def _model(path: Path) -> Inspection:
             "subject_sha256": info.subject_sha256,
             "sha256": info.sha256,
         },
-        rows,
-        "muscles",
+        {"muscles": rows, "scores": _scores(info.validation)},
     )
+
+
+def _scores(validation: dict[str, Any]) -> list[dict[str, Any]]:
+    """Pick from a model's validation what tells how good it is: means over held-out stimulations, by kind of fold."""
+    keys = {"nrmse": "nrmse_mean", "r2": "r2_mean", "cog_error_mm": "cog_error_mm_mean", "skill": "skill"}
+    return [
+        {"folds": folds, "model": name} | {shown: scores[key] for shown, key in keys.items()}
+        for folds, models in validation.items()
+        if isinstance(models, dict)
+        for name, scores in models.items()
+        if isinstance(scores, dict) and set(keys.values()) <= set(scores)
+    ]
 
 
 def _recording(path: Path) -> Inspection:
@@ -223,8 +229,7 @@ def _recording(path: Path) -> Inspection:
             "complaints": complaints,
             "engine_sessions": [_engine_session(stream) for stream in streams if stream.type == RECORD_TYPE],
         },
-        rows,
-        "streams",
+        {"streams": rows},
     )
 
 
@@ -348,9 +353,9 @@ def _session_folder(path: Path) -> Inspection:
         facts["n_log_entries"] = _count_json_lines(path / "log.jsonl")
     rows: list[dict[str, Any]] = []
     for recording in recordings:
-        rows += [{"file": recording.name, **row} for row in _recording(recording).table]
+        rows += [row | {"file": recording.name} for row in _recording(recording).tables["streams"]]
     facts["files"] = {file.name: file.stat().st_size for file in sorted(path.iterdir()) if file.is_file()}
-    return Inspection("session folder", path, facts, rows, "streams")
+    return Inspection("session folder", path, facts, {"streams": rows})
 
 
 def _settings(path: Path) -> Inspection:

@@ -71,6 +71,11 @@ def test_a_model_is_described(m2m: Run) -> None:
     assert found.json["sha256"] == info.sha256
     assert [row["muscle"] for row in found.json["muscles"]] == list(info.muscles)
     assert found.json["validation"] == json.loads(json.dumps(info.validation))
+    scores = {(row["folds"], row["model"]): row for row in found.json["scores"]}
+    best = scores["random", info.kind]
+    assert best["nrmse"] == info.validation["random"][info.kind]["nrmse_mean"]
+    assert best["nrmse"] < scores["random", "mean-map"]["nrmse"]
+    assert ("blocks", info.kind) in scores
 
 
 def test_a_data_set_is_described_per_muscle(stimulations: Path, m2m: Run) -> None:
@@ -83,6 +88,15 @@ def test_a_data_set_is_described_per_muscle(stimulations: Path, m2m: Run) -> Non
     assert fdi == {"muscle": "FDI", "median_uv": 30.0, "max_uv": 300.0, "no_mep_percent": 80.0, "not_measured": 0}
     assert adm["median_uv"] == pytest.approx(750.0)
     assert adm["not_measured"] == 1
+
+
+def test_people_read_no_endless_lists(m2m: Run) -> None:
+    shown = m2m("inspect", SUBJECT).err
+    assert "64, 64, 64" in shown
+    assert max(map(len, shown.splitlines())) <= 200
+    shown = m2m("inspect", MODEL)
+    assert max(map(len, shown.err.splitlines())) <= 200
+    assert shown.out == "", "without --json nothing goes to stdout"
 
 
 def test_settings_are_described_and_their_mistakes_named(tmp_path: Path) -> None:
@@ -149,7 +163,7 @@ def test_clock_resets_of_a_real_recording_are_counted(shared_data: Callable[[str
 
 
 def test_empty_streams_of_a_real_recording_are_no_obstacle(shared_data: Callable[[str], Path]) -> None:
-    rows = inspect_path(shared_data("xdf_examples") / "empty_streams.xdf").table
+    rows = inspect_path(shared_data("xdf_examples") / "empty_streams.xdf").tables["streams"]
     assert [(row["samples"], row["duration_s"]) for row in rows] == [(0, None), (10, 9.0), (1, 0.0), (0, None)]
     assert rows[1]["labels"] == ["ch:00"]
 

@@ -1,5 +1,6 @@
 """`m2m inspect`: what a file holds, as a table for people or JSON for machines."""
 
+from itertools import groupby
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,9 @@ from tools.inspection import Inspection, inspect_path
 
 MOST_COLUMNS = 6
 """A table with more does not fit a terminal: its rows are shown one below the other."""
+
+MOST_CHARACTERS = 200
+"""A longer text is cut for people; the JSON has all of it."""
 
 
 def inspect_file(
@@ -33,18 +37,28 @@ def inspect_file(
 
 def _print(found: Inspection) -> None:
     console.print(f"[bold]{escape(str(found.path))}[/]: {found.kind}", soft_wrap=True)
-    console.print(_facts(found.facts))
-    if found.table and len(found.table[0]) > MOST_COLUMNS:
-        for row in found.table:
-            console.print(f"\n[bold]{escape(str(next(iter(row.values()))))}[/]")
-            console.print(_facts(dict(list(row.items())[1:])))
-    elif found.table:
-        table = Table(title=found.table_name, title_justify="left")
-        for column, value in found.table[0].items():
-            table.add_column(column.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
-        for row in found.table:
-            table.add_row(*(escape(_text(value)) for value in row.values()))
-        console.print(table)
+    # What is nested deeper stands in a table, or is for machines.
+    console.print(_facts({name: value for name, value in found.facts.items() if not _deep(value)}))
+    for name, rows in found.tables.items():
+        if rows and len(rows[0]) > MOST_COLUMNS:
+            for row in rows:
+                console.print(f"\n[bold]{escape(str(next(iter(row.values()))))}[/]")
+                console.print(_facts(dict(list(row.items())[1:])))
+        elif rows:
+            console.print(_table(name, rows))
+
+
+def _deep(value: Any) -> bool:
+    return isinstance(value, dict) and any(isinstance(item, dict) for item in value.values())
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    table = Table(title=name, title_justify="left")
+    for column, value in rows[0].items():
+        table.add_column(column.replace("_", " "), justify="right" if isinstance(value, int | float) else "left")
+    for row in rows:
+        table.add_row(*(escape(_text(value)) for value in row.values()))
+    return table
 
 
 def _facts(facts: dict[str, Any]) -> Table:
@@ -64,8 +78,19 @@ def _text(value: Any) -> str:
     if isinstance(value, dict):
         return "\n".join(f"{key}: {_text(item)}" for key, item in value.items())
     if isinstance(value, list):
-        separator = "\n\n" if value and isinstance(value[0], dict) else ", "
-        return separator.join(_text(item) for item in value) if any(item != "" for item in value) else "-"
+        if value and isinstance(value[0], dict):
+            return "\n\n".join(map(_text, value))
+        texts = list(map(_text, value))
+        if value and all(isinstance(item, str) for item in value):
+            texts = _runs(texts)
+        return ", ".join(texts) if any(item != "" for item in value) else "-"
     if isinstance(value, float):
         return f"{value:g}" if abs(value) < 1e6 else f"{value:.0f}"
-    return str(value)
+    text = str(value)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ... ({len(text)} characters)"
+
+
+def _runs(items: list[str]) -> list[str]:
+    """Say what stands several times in a row once: the units of 15 muscles are one word."""
+    runs = [(item, len(list(group))) for item, group in groupby(items)]
+    return [item if n == 1 else f"{n} x {item}" for item, n in runs]
