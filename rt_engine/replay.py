@@ -9,6 +9,9 @@ from rt_engine.pulse import Pulse
 from rt_engine.record_events import PulseFed
 from rt_engine.sample_block import SampleBlock
 
+MAX_BLOCK_S = 0.25
+"""Longer blocks are cut: coil poses come with their block, and only the newest few hundred are kept."""
+
 
 def replay(recording: Recording, engine: Engine, block_samples: int = 200) -> Iterator[tuple[int, list[PulseResult]]]:
     """Feed a recording to an engine.
@@ -32,7 +35,8 @@ def replay(recording: Recording, engine: Engine, block_samples: int = 200) -> It
     n_end = recording.samples.shape[0]
     offset_from = [offset.n for offset in recording.offsets]
     fed = [(event.n, event) for event in recording.inputs]
-    cuts = {*range(0, n_end, block_samples), n_end, *offset_from, *(n for n, _ in fed)}
+    every = max(1, min(block_samples, int(MAX_BLOCK_S * recording.rate_hz)))
+    cuts = {*range(0, n_end, every), n_end, *offset_from, *(n for n, _ in fed)}
     edges = sorted(cut for cut in cuts if 0 <= cut <= n_end)
     companions = _Companions(recording, engine)
     waiting = iter(fed)

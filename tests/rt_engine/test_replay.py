@@ -1,0 +1,134 @@
+"""A replay gives an engine what the live session gave it, at the same samples, whatever the block size."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rt_engine.companions import CoilPose, StimulatorIntensity
+from rt_engine.edges.xdf_source import Recording
+from rt_engine.engine import PulseResult
+from rt_engine.errors import DataError
+from rt_engine.pulse import Pulse
+from rt_engine.record_events import Offset, PulseFed, TimeFed
+from rt_engine.replay import replay
+from rt_engine.sample_block import SampleBlock
+
+RATE_HZ = 2000.0
+T0 = 5000.0
+N = 12_000
+INPUTS: list[PulseFed | TimeFed] = [
+    PulseFed(n=0, t_raw=T0 + 1.0, offset=1e-5, uncertainty=1e-4, label="TMS"),
+    PulseFed(n=4017, t_raw=T0 + 2.0, offset=1e-5, uncertainty=1e-4),
+    PulseFed(n=4017, t_raw=T0 + 2.002, offset=1e-5, uncertainty=1e-4),
+    PulseFed(n=7000, t_raw=T0 + 60.0, offset=1e-5, uncertainty=1e-4),
+    TimeFed(n=9001, t=T0 + 70.0),
+    PulseFed(n=11_990, t_raw=T0 + 4.5, offset=0.0, uncertainty=1e-4),
+    PulseFed(n=N, t_raw=T0 + 5.99, offset=0.0, uncertainty=1e-4),
+]
+OFFSETS = [
+    Offset(n=0, offset=0.0, uncertainty=1e-4),
+    Offset(n=3011, offset=2e-4, uncertainty=2e-4),
+    Offset(n=8000, offset=-1e-4, uncertainty=5e-5),
+]
+
+
+@pytest.fixture(scope="module")
+def recording(emg: Callable[..., Any]) -> Recording:
+    stream = emg(N, [500, 3005, 3010, 9000, 11_950], ppm=50.0, jitter_s=2e-4, gaps=[(6000, 0.4)])
+    poses = [CoilPose(T0 + 0.002 * k, np.eye(4) * k) for k in range(4000)]
+    return Recording(
+        path=Path("none.xdf"),
+        labels=[],
+        units=[],
+        rate_hz=RATE_HZ,
+        samples=stream.samples,
+        stamps=stream.stamps,
+        offsets=OFFSETS,
+        inputs=INPUTS,
+        poses=poses,
+        intensities=[StimulatorIntensity(T0 + k, 40.0 + k) for k in range(5)],
+        settings=None,
+        model_sha256="",
+        stop=None,
+    )
+
+
+def _live(engine: Any, recording: Recording, block: int) -> list[PulseResult]:
+    """Do as a session does: what came, then a block; a new offset holds from the next block on."""
+    results: list[PulseResult] = []
+    at = {offset.n: offset for offset in recording.offsets}
+    held = at[0]
+    edges = sorted({*range(0, N, block), *at, *(event.n for event in recording.inputs), N})
+    for begin, end in zip(edges, [*edges[1:], N], strict=True):
+        for event in recording.inputs:
+            if event.n == begin and isinstance(event, PulseFed):
+                results += engine.feed_pulse(Pulse(event.t_raw, event.offset, event.uncertainty, event.label))
+            elif event.n == begin:
+                results += engine.feed_time(event.t)
+        held = at.get(begin, held)
+        samples, stamps = recording.samples[begin:end], recording.stamps[begin:end]
+        results += engine.feed_samples(SampleBlock(samples, stamps, held.offset, held.uncertainty))
+    return results + engine.finish()
+
+
+def _replayed(engine: Any, recording: Recording, block: int) -> list[PulseResult]:
+    return [result for _, results in replay(recording, engine, block) for result in results]
+
+
+@settings(max_examples=40)
+@given(live_block=st.integers(8, 3000), block=st.integers(4, 20_000))
+def test_a_replay_gives_the_bits_of_the_live_session(
+    live_block: int, block: int, recording: Recording, new_engine: Callable[..., Any], bits: Callable[..., Any]
+) -> None:
+    live = _live(new_engine(), recording, live_block)
+    assert bits(_replayed(new_engine(), recording, block)) == bits(live)
+
+
+def test_what_comes_out_is_what_the_inputs_say(recording: Recording, new_engine: Callable[..., Any]) -> None:
+    results = _replayed(new_engine(), recording, 200)
+    assert sorted(r.trial.pulse_id for r in results) == list(range(11))
+    reasons = [r.trial.reasons for r in results if r.trial.reasons]
+    assert reasons == [("expired",), ("expired",), ("expired",)], "the far one, and the two at the end"
+    assert {r.trial.trigger_source for r in results} == {"ttl", "marker"}
+
+
+@pytest.mark.parametrize("block", [1, 7, 200, 1_000_000])
+def test_poses_do_not_depend_on_the_block_size(
+    block: int, recording: Recording, new_engine: Callable[..., Any]
+) -> None:
+    """4000 poses, more than are kept: in one large block the early ones must not be pushed out by the later."""
+    short = replace(
+        recording, inputs=[], samples=recording.samples[:4000], stamps=recording.stamps[:4000], offsets=OFFSETS[:1]
+    )
+    results = _replayed(new_engine(), short, block)
+    for result in results:
+        pose = result.trial.pose
+        assert pose is not None
+        assert 0.0 <= result.trial.t - pose.t < 0.002 + 1e-9
+        assert result.trial.intensity is not None
+
+
+def test_how_far_a_replay_is_can_be_followed(recording: Recording, new_engine: Callable[..., Any]) -> None:
+    seen = [n for n, _ in replay(recording, new_engine(), 500)]
+    assert seen == sorted(seen)
+    assert seen[-1] == N
+    assert max(np.diff(seen)) <= 500
+
+
+def test_an_empty_recording_replays_to_nothing(recording: Recording, new_engine: Callable[..., Any]) -> None:
+    empty = replace(recording, inputs=[], samples=recording.samples[:0], stamps=recording.stamps[:0])
+    assert _replayed(new_engine(), empty, 200) == []
+
+
+def test_a_marker_without_a_time_in_a_recording_is_an_error_of_ours(
+    recording: Recording, new_engine: Callable[..., Any]
+) -> None:
+    bad = PulseFed(n=100, t_raw=float("nan"), offset=0.0, uncertainty=0.0)
+    with pytest.raises(DataError, match="finite time"):
+        _replayed(new_engine(), replace(recording, inputs=[bad]), 200)
