@@ -4,11 +4,8 @@ The layout of the file is in `docs/model-file.md`; `rt_engine.model_file` reads 
 """
 
 import base64
-import contextlib
 import hashlib
 import json
-import os
-import tempfile
 import zlib
 from pathlib import Path
 from typing import Any
@@ -17,7 +14,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from rt_engine.errors import DataError, ModelError
+from rt_engine.atomic_file import written_whole
+from rt_engine.errors import ModelError
 from rt_engine.model_file import DIGEST_PREFIX, MODEL_VERSION, OUTPUTS, digest_of, open_model
 from rt_engine.onnx_session import open_session
 from trainer.fitting import CHUNK, Baseline
@@ -77,22 +75,9 @@ def export_model(
     onnx.helper.set_model_props(model, _metadata(baseline, name, validation or {}, data_sha256, created))
     onnx.checker.check_model(model, full_check=True)
     content = _with_digest(model.SerializeToString(deterministic=True))
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
+    with written_whole(path) as temporary:
+        temporary.write_bytes(content)
         check_export(temporary, baseline)
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"Cannot write {path}: {error}. Check that the folder exists and that you may write there."
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -11,11 +11,8 @@ the whole process on damaged bytes, and because it cannot notice a changed numbe
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,7 +21,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from rt_engine.errors import DataError, FileFormatError
+from rt_engine.atomic_file import written_whole
+from rt_engine.errors import FileFormatError
 
 Array: TypeAlias = npt.NDArray[Any]
 Attribute: TypeAlias = str | int | float | Array
@@ -73,11 +71,7 @@ def write_hdf5(
     DataError
         The file cannot be written there.
     """
-    path = Path(path)
-    temporary: str | None = None
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
+    with written_whole(path) as temporary:
         with h5py.File(temporary, "w", libver=("earliest", "v110"), userblock_size=USER_BLOCK) as file:
             file.attrs["format"] = kind
             file.attrs["version"] = np.int64(version)
@@ -88,17 +82,7 @@ def write_hdf5(
                 # A dataset without elements cannot be chunked, hence not compressed.
                 packed = {"compression": "gzip", "compression_opts": 6, "shuffle": True} if array.size else {}
                 file.create_dataset(name, data=array, track_times=False, **packed)
-        sha256 = _write_header(Path(temporary))
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner can read
-        os.replace(temporary, path)
-    except OSError as error:
-        raise DataError(
-            f"Cannot write {path}: {error}. Check that the folder exists and that you may write there."
-        ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(temporary)
+        sha256 = _write_header(temporary)
     return sha256
 
 
