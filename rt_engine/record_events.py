@@ -92,9 +92,14 @@ def parse_event(text: str) -> Event:
     Raises
     ------
     FileFormatError
-        If it is none.
+        If it is none, or the first of a record of a newer version than this software knows.
     """
     try:
-        return _decoder.decode(text)
-    except msgspec.DecodeError as error:
+        event = _decoder.decode(text)
+    except (msgspec.DecodeError, RecursionError) as error:
         raise FileFormatError(f"the engine's record holds an event that cannot be read: {error}") from error
+    if isinstance(event, Start) and event.version > RECORD_VERSION:
+        raise FileFormatError(
+            f"the engine's record has version {event.version}, newer than this software's {RECORD_VERSION}; update m2m"
+        )
+    return event
