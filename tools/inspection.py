@@ -212,8 +212,9 @@ def _scores(validation: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _recording(path: Path) -> Inspection:
-    with _heard("pyxdf") as complaints:
+    with _heard("pyxdf") as complaints, _heard("rt_engine.edges.xdf_chunks") as cut_off:
         streams = read_streams(path)
+    complaints += cut_off
     if not streams:
         why = "; ".join(complaints) or "it is empty"
         raise FileFormatError(f"{path} is an XDF file without a single stream that can be read ({why}).")

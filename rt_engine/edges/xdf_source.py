@@ -17,12 +17,16 @@ from numpy.typing import NDArray
 
 from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.pose_sample import parse_pose
+from rt_engine.edges.xdf_chunks import open_whole_chunks
 from rt_engine.errors import FileFormatError, RecordingError
 from rt_engine.pulse import MARKER
 from rt_engine.record_events import RECORD_TYPE, Event, Offset, PulseFed, Start, Stop, TimeFed, parse_event
 from rt_engine.settings import Settings, StreamQuery
 
 log = logging.getLogger(__name__)
+
+CLOCK_SET_BACK_S = 1.0
+"""Stamps that step back by more are in a clock that was set meanwhile."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +65,23 @@ class XdfStream:
     clock_offsets: NDArray[np.float64] = field(repr=False)
 
     def offset_at(self, stamps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the offset that held at each raw stamp: the last one measured, or the first for earlier stamps."""
-        if self.clock_times.size == 0:
-            return np.zeros_like(stamps)
-        # A measurement is stamped in the recorder's clock; raw + offset brings the samples there.
-        at = np.searchsorted(self.clock_times, stamps + self.clock_offsets[0], side="right") - 1
-        held: NDArray[np.float64] = self.clock_offsets[np.maximum(at, 0)]
+        """Return the offset that held at each raw stamp: the last one measured, or the first for earlier stamps.
+
+        LabRecorder stamps a measurement in the stream's own clock, as the samples are. Where that clock was set back,
+        both begin again; the parts between are matched in their order, or by their times if some have no measurement.
+        """
+        held = np.zeros_like(stamps)
+        if self.clock_times.size == 0 or stamps.size == 0:
+            return held
+        measured, asked = _parts(self.clock_times), _parts(stamps)
+        for k, part in enumerate(asked):
+            own = k
+            if len(measured) != len(asked):
+                middle = float(np.median(stamps[part]))
+                own = min(range(len(measured)), key=lambda i: _distance(middle, self.clock_times[measured[i]]))
+            times, offsets = self.clock_times[measured[own]], self.clock_offsets[measured[own]]
+            at = np.searchsorted(times, stamps[part], side="right") - 1
+            held[part] = offsets[np.maximum(at, 0)]
         return held
 
 
@@ -126,20 +141,14 @@ def read_streams(path: Path) -> list[XdfStream]:
     FileFormatError
         If the file is not XDF or nothing in it can be read.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise FileFormatError(f"cannot read {path}: {error.strerror}") from error
-    if magic != b"XDF:":
-        raise FileFormatError(f"{path} is not an XDF recording (it begins with {magic!r}, expected b'XDF:')")
-    try:
-        streams, _ = pyxdf.load_xdf(
-            str(path), synchronize_clocks=False, dejitter_timestamps=False, handle_clock_resets=False
-        )
-    except Exception as error:  # pyxdf raises whatever the damaged bytes provoke
-        raise FileFormatError(f"{path} is a damaged XDF recording: {type(error).__name__}: {error}") from error
-    return [_stream(stream) for stream in streams]
+    with open_whole_chunks(path) as file:
+        try:
+            streams, _ = pyxdf.load_xdf(
+                file, synchronize_clocks=False, dejitter_timestamps=False, handle_clock_resets=False
+            )
+            return [_stream(stream) for stream in streams]
+        except Exception as error:  # pyxdf raises whatever the damaged bytes provoke
+            raise FileFormatError(f"{path} is a damaged XDF recording: {type(error).__name__}: {error}") from error
 
 
 def find_streams(path: Path) -> tuple[list[XdfStream], list[Event]]:
@@ -164,7 +173,7 @@ def find_streams(path: Path) -> tuple[list[XdfStream], list[Event]]:
     if len(records) > 1:
         names = ", ".join(stream.name for stream in records)
         raise RecordingError(f"{path} holds the records of {len(records)} engines ({names}); expected at most one")
-    events = [parse_event(row[0]) for record in records for row in record.values]
+    events = [parse_event(str(row[0])) for record in records for row in record.values]
     return [stream for stream in streams if stream.type != RECORD_TYPE], events
 
 
@@ -272,7 +281,7 @@ def _marker_inputs(
     else:
         texts = [f"{row[0]:g}" for row in np.asarray(markers.values)]
     # A marker is fed when the stream has reached its time; running maximum, since stamps may jitter backwards.
-    reached = np.searchsorted(np.maximum.accumulate(sample_times), markers.stamps + offset)
+    reached = np.searchsorted(np.fmax.accumulate(sample_times), markers.stamps + offset)
     fed = [
         PulseFed(n=int(n), t_raw=float(t), offset=float(o), uncertainty=0.0, label=text)
         for n, t, o, text in zip(reached, markers.stamps, offset, texts, strict=True)
@@ -348,6 +357,17 @@ def _channels(desc: Any, n_channels: int) -> list[dict[str, Any]]:
     except (KeyError, IndexError, TypeError):
         return nothing
     return [c or {} for c in channels] if len(channels) == n_channels else nothing
+
+
+def _parts(stamps: NDArray[np.float64]) -> list[slice]:
+    """Cut where a clock was set back; small steps back are jitter."""
+    borders = [0, *(np.flatnonzero(np.diff(stamps) < -CLOCK_SET_BACK_S) + 1).tolist(), len(stamps)]
+    return [slice(a, b) for a, b in zip(borders[:-1], borders[1:], strict=True)]
+
+
+def _distance(t: float, times: NDArray[np.float64]) -> float:
+    """From a time to the span of others; 0 inside it."""
+    return max(float(times[0]) - t, t - float(times[-1]), 0.0)
 
 
 def _text(info: dict[str, Any], key: str) -> str:
