@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any, Literal
 
 import numpy as np
-import pyqtgraph
+import pyqtgraph  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from tools.display import theme
@@ -53,11 +53,11 @@ class ColourScale:
 
     def rgb(self, values: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
         """Return the colours of values, (..., 3) uint8; NaN gets the lowest."""
-        part = np.nan_to_num(values / self.high, nan=0.0, posinf=1.0, neginf=0.0)
+        part = np.nan_to_num(values.astype(np.float64) / self.high, nan=0.0, posinf=1.0, neginf=0.0)
         colours: NDArray[np.uint8] = self.table[np.clip(part * 256.0, 0.0, 255.0).astype(np.uint8)]
         return colours
 
 
 def spread_high(largest: float) -> float:
     """Return the upper end of the spread's scale for the largest spread seen."""
-    return nice_ceil(max(largest, SMALLEST_SPREAD)) if largest == largest else SMALLEST_SPREAD
+    return nice_ceil(max(largest, SMALLEST_SPREAD))

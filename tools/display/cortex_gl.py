@@ -4,7 +4,7 @@ Imported only where OpenGL has been found to work (`screen.opengl_problem`).
 """
 
 import numpy as np
-import pyqtgraph.opengl as gl
+import pyqtgraph.opengl as gl  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent, QSurfaceFormat, QVector3D
@@ -46,7 +46,7 @@ class _Overlay(QWidget):
             self._view.paint_overlay(painter)
 
 
-class CortexGL(gl.GLViewWidget):
+class CortexGL(gl.GLViewWidget):  # type: ignore[misc]
     """Cortex, map and CoG; turned with the mouse.
 
     Parameters

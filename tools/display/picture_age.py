@@ -4,6 +4,7 @@ The engine's LSL clock and `time.monotonic` are one clock on Linux, so that both
 window run on one machine. Elsewhere there is no age, rather than a wrong one.
 """
 
+import ipaddress
 import sys
 from collections import deque
 from dataclasses import dataclass
@@ -21,7 +22,10 @@ def on_this_machine(address: str) -> bool:
     if address.startswith(("ipc://", "inproc://")):
         return True
     host = urlsplit(address).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def window_end_ms(state: DisplayState) -> float | None:

@@ -148,7 +148,12 @@ class ProjectionsView(Panel):
         top = rect.top() + PLANE_TITLE_PX + spare_y / 3.0
         right = left + x_mm * px_per_mm + GAP_PX + AXIS_LEFT_PX
         below = top + z_mm * px_per_mm + AXIS_BOTTOM_PX + PLANE_TITLE_PX + spare_y / 3.0
-        for plane, x, y in (("coronal", left, top), ("sagittal", right, top), ("axial", left, below)):
+        corners: dict[Plane, tuple[float, float]] = {
+            "coronal": (left, top),
+            "sagittal": (right, top),
+            "axial": (left, below),
+        }
+        for plane, (x, y) in corners.items():
             x0, y0, x1, y1 = extents[plane]
             frame = QRectF(x, y, (x1 - x0) * px_per_mm, (y1 - y0) * px_per_mm)
             self._paint_plane(painter, frame, plane, px_per_mm)

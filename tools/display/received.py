@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from rt_engine.errors import DataError
 from rt_engine.messages import GeometryHeader, MapHeader, TrialHeader
 
+LARGEST_PICTURE = 2000
+"""Pixels along the diagonal of a box, one per voxel; what is larger is no anatomy and would not fit into memory."""
+
 ReceivedArrays = Mapping[str, NDArray[Any]]
 
 
@@ -42,11 +45,6 @@ class ReceivedTrial:
     def n_muscles(self) -> int:
         """Length of the muscle axis."""
         return len(self.mep_uv)
-
-    @property
-    def sweep_end_ms(self) -> float:
-        """Time of the last sample relative to the pulse."""
-        return self.header.sweep_start_ms + (self.sweep_uv.shape[1] - 1) * 1000.0 / self.header.rate_hz
 
 
 @dataclass(frozen=True, eq=False)
@@ -166,8 +164,14 @@ def received_geometry(header: GeometryHeader, arrays: ReceivedArrays) -> Receive
     affine = _array(what, arrays, "affine", "f", (4, 4))
     if len(voxel) == 0:
         raise DataError(f"the {what} has no voxels")
+    box = np.array(header.box_shape)
+    if box.shape != (3,) or (voxel < 0).any() or (voxel >= box).any():
+        raise DataError(f"the {what} has voxels outside its box {header.box_shape}")
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError(f"the {what} has an affine that maps no volume: {affine.tolist()}")
+    edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    if np.linalg.norm(np.abs(affine[:3, :3]) @ box) > LARGEST_PICTURE * edges_mm.min():
+        raise DataError(f"the {what} has a box too large to be drawn: {header.box_shape} voxels of {edges_mm} mm")
     if "vertices" in arrays and "triangles" in arrays:
         vertices = _array(what, arrays, "vertices", "f", (None, 3))
         triangles = _array(what, arrays, "triangles", "iu", (None, 3))

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from rt_engine.errors import M2MError
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ADDRESS = "tcp://127.0.0.1:5556"
 DEFAULT_SIZE = (1600, 1000)
+
+SIGNAL_MS = 100
+"""A signal (Ctrl-C) is looked for this often."""
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +99,28 @@ def run_display(
     M2MError
         If Qt is not installed, there is no screen, the address is none, or the screenshot cannot be written.
     """
+    asked_to_close: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, _frame: asked_to_close.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        return _run(address, screenshot, after_pulses, close, full_screen, size, zoom, asked_to_close)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _run(
+    address: str,
+    screenshot: Path | None,
+    after_pulses: int,
+    close: bool,
+    full_screen: bool,
+    size: tuple[int, int],
+    zoom: float,
+    asked_to_close: list[int],
+) -> DisplaySummary:
     check_packages()
     check_screen()
     if zoom != 1.0:
@@ -104,9 +129,10 @@ def run_display(
     subscriber = Subscriber(address, state)
     ages = PictureAges(address)
 
-    from PySide6.QtCore import QtMsgType, qInstallMessageHandler
+    from PySide6.QtCore import QTimer, QtMsgType, qInstallMessageHandler
     from PySide6.QtWidgets import QApplication
 
+    from tools.display.screenshot import save_screenshot
     from tools.display.window import DisplayWindow
 
     def to_log(kind: QtMsgType, _context: Any, text: str) -> None:
@@ -127,6 +153,10 @@ def run_display(
         window.close()
         app.quit()
 
+    def look_for_signal() -> None:
+        if asked_to_close:
+            finish()
+
     def after_drawing() -> None:
         wanted = screenshot is not None and not saved
         if failed or not (wanted or close):
@@ -135,23 +165,24 @@ def run_display(
         if not (ended or (state.pulses_received >= after_pulses and _last_pulse_painted(window))):
             return
         if wanted and screenshot is not None:
-            path = window.save_screenshot(screenshot)
-            if path is None:
-                finish(M2MError(f"the screenshot {screenshot} could not be written; see the messages above"))
+            try:
+                saved.append(save_screenshot(window, screenshot))
+            except M2MError as error:
+                finish(error)
                 return
-            saved.append(path)
+            window.notify(f"Saved {screenshot}")
         if close:
             finish()
 
     def on_error(_kind: type[BaseException], error: BaseException, _trace: TracebackType | None) -> None:
         finish(error)
 
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        finish()
-
     window.drawn.connect(after_drawing)
+    # Python sees a signal only when Qt calls it, and this is also where one that came before the loop is seen.
+    looks = QTimer()
+    looks.timeout.connect(look_for_signal)
+    looks.start(SIGNAL_MS)
     hook, sys.excepthook = sys.excepthook, on_error
-    handlers = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         if full_screen:
             window.showFullScreen()
@@ -160,8 +191,7 @@ def run_display(
         app.exec()
     finally:
         sys.excepthook = hook
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        looks.stop()
         window.close()
         qInstallMessageHandler(None)
     if failed:

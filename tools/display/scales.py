@@ -6,11 +6,11 @@ import math
 def nice_ceil(value: float) -> float:
     """Return the smallest of 1, 2, 5 x 10^k that is not below `value` (positive)."""
     exponent = math.floor(math.log10(value))
-    for step in (1.0, 2.0, 5.0, 10.0):
+    for step in (1.0, 2.0, 5.0):
         candidate = step * 10.0**exponent
         if candidate >= value * (1.0 - 1e-9):
             return candidate
-    raise ValueError(f"{value} is not a positive number")  # only NaN gets here
+    return 10.0 * 10.0**exponent
 
 
 def nice_floor(value: float) -> float:
@@ -24,7 +24,7 @@ def nice_floor(value: float) -> float:
 
 
 def linear_ticks(low: float, high: float, at_most: int) -> list[float]:
-    """Return round numbers inside [low, high], at most `at_most` (2 or more) of them."""
+    """Return round numbers inside [low, high], in at most `at_most` steps."""
     if not high > low:
         return []
     step = nice_ceil((high - low) / at_most)

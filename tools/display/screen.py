@@ -133,7 +133,7 @@ def find_opengl() -> OpenGL:
         )
     version = context.format().version()
     try:
-        from OpenGL.GL import GL_RENDERER, glGetString
+        from OpenGL.GL import GL_RENDERER, glGetString  # type: ignore[import-untyped]
 
         renderer = (glGetString(GL_RENDERER) or b"").decode(errors="replace")
     except Exception as error:  # PyOpenGL looks for its libraries here and has many ways to fail

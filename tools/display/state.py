@@ -278,6 +278,9 @@ class DisplayState:
         n = len(header.muscles)
         if len(header.window_ms) != n or any(len(window) != 2 for window in header.window_ms):
             raise DataError(f"the session has {n} muscles, but its window_ms is {header.window_ms}")
+        begin_end = header.sweep_ms
+        if len(begin_end) != 2 or not begin_end[0] < begin_end[1]:
+            raise DataError(f"the session's sweep_ms is {begin_end}; expected its begin and its end")
         self.session = header
         if self.trial is not None and self.trial.n_muscles != n:
             self.trial = None

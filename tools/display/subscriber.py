@@ -10,7 +10,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from rt_engine.errors import DataError, SettingsError
 from rt_engine.messages import MAX_FRAME_BYTES, decode
-from tools.display.state import DisplayState, Link
+from tools.display.state import DisplayState
 
 AT_MOST_PER_POLL = 500
 """Messages taken in one go, so that a flood leaves time to draw."""
@@ -18,13 +18,7 @@ AT_MOST_PER_POLL = 500
 QUEUE = 1000
 """Messages that ZeroMQ keeps for a window that is busy; beyond, they are lost and seen as holes."""
 
-_LINKS: dict[int, Link] = {
-    zmq.Event.HANDSHAKE_SUCCEEDED: "connected",
-    zmq.Event.DISCONNECTED: "connecting",
-    zmq.Event.HANDSHAKE_FAILED_NO_DETAIL: "not m2m",
-    zmq.Event.HANDSHAKE_FAILED_PROTOCOL: "not m2m",
-    zmq.Event.HANDSHAKE_FAILED_AUTH: "not m2m",
-}
+_WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.CONNECTED | zmq.Event.CLOSED | zmq.Event.DISCONNECTED
 
 
 class Subscriber:
@@ -57,10 +51,8 @@ class Subscriber:
         # Else an engine that vanished without a word (cable, power) would be waited for without end.
         self._socket.setsockopt(zmq.HEARTBEAT_IVL, 1000)
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
-        events = 0
-        for event in _LINKS:
-            events |= int(event)
-        self._monitor: Any = self._socket.get_monitor_socket(events)
+        self._monitor: Any = self._socket.get_monitor_socket(_WATCHED)
+        self._greeted = False
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:
@@ -102,8 +94,17 @@ class Subscriber:
 
     def _poll_monitor(self) -> None:
         while self._monitor.poll(0):
-            event = recv_monitor_message(self._monitor)["event"]
-            self._state.link = _LINKS.get(event, self._state.link)
+            match recv_monitor_message(self._monitor)["event"]:
+                case zmq.Event.CONNECTED:
+                    self._greeted = False
+                case zmq.Event.HANDSHAKE_SUCCEEDED:
+                    self._greeted = True
+                    self._state.link = "connected"
+                case zmq.Event.CLOSED:
+                    self._state.link = "connecting"
+                case zmq.Event.DISCONNECTED:
+                    # Whoever answers, but not with ZeroMQ's greeting of a publisher, is no engine.
+                    self._state.link = "connecting" if self._greeted else "not m2m"
 
     def close(self) -> None:
         """Close the socket; what waits in it is dropped."""

@@ -159,18 +159,18 @@ def convexity(
 
     Distance along the normal to the average of its neighbours, smoothed over the surface.
     """
-    vertices = vertices.astype(np.float64)
+    points: NDArray[np.float64] = vertices.astype(np.float64)
     edges = np.concatenate([triangles[:, [0, 1]], triangles[:, [1, 2]], triangles[:, [2, 0]]])
     edges = np.unique(np.concatenate([edges, edges[:, ::-1]]), axis=0)
-    count = np.maximum(np.bincount(edges[:, 0], minlength=len(vertices)), 1)[:, None]
+    count = np.maximum(np.bincount(edges[:, 0], minlength=len(points)), 1)[:, None]
 
     def mean_of_neighbours(values: NDArray[np.float64]) -> NDArray[np.float64]:
         total = np.zeros_like(values)
         np.add.at(total, edges[:, 0], values[edges[:, 1]])
         return total / count
 
-    normals = vertex_normals(vertices, triangles)
-    out = np.einsum("pc,pc->p", vertices - mean_of_neighbours(vertices), normals)[:, None]
+    normals = vertex_normals(points, triangles)
+    out = ((points - mean_of_neighbours(points)) * normals).sum(axis=1, keepdims=True)
     for _ in range(rounds):
         out = 0.5 * (out + mean_of_neighbours(out))
     spread = float(np.sqrt(np.mean(out**2))) or 1.0

@@ -1,6 +1,7 @@
 """The EMG of all muscles around the last pulse, each with its MEP window, its own scale and its status."""
 
 import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -33,16 +34,19 @@ class SweepsView(Panel):
     def __init__(self) -> None:
         super().__init__("EMG sweeps")
         self._muscles: list[str] = []
-        self._window_ms: list[list[float]] = []
+        self._window_ms: list[tuple[float, float]] = []
         self._trial: ReceivedTrial | None = None
         self._range_ms = (-SHOWN_BEFORE_MS, 60.0)
         self._old = False
 
-    def set_session(self, muscles: list[str], window_ms: list[list[float]], sweep_ms: list[float]) -> None:
+    def set_session(
+        self, muscles: Sequence[str], window_ms: Sequence[Sequence[float]], sweep_ms: Sequence[float]
+    ) -> None:
         """Say which muscles there are, with each one's MEP window and the sweep's extent, ms after the pulse."""
-        self._muscles, self._window_ms = list(muscles), [list(window) for window in window_ms]
-        if len(sweep_ms) == 2 and sweep_ms[1] > 0.0:
-            self._range_ms = (max(sweep_ms[0], -SHOWN_BEFORE_MS), sweep_ms[1])
+        self._muscles = list(muscles)
+        self._window_ms = [(begin, end) for begin, end in window_ms]
+        begin_ms, end_ms = sweep_ms
+        self._range_ms = (max(begin_ms, -SHOWN_BEFORE_MS) if end_ms > 0.0 else begin_ms, end_ms)
         self._trial = None
         self._describe()
 
@@ -121,6 +125,7 @@ class SweepsView(Panel):
         sweep = trial.sweep_uv[index]
         half_uv = self._half_range(sweep, trial, (begin, end))
         self._paint_trace(painter, plot, sweep, trial, half_uv)
+        self._paint_onset(painter, plot, float(trial.onset_ms[index]))
         self._paint_scale(painter, plot, half_uv)
         words, tone = status_words(trial.header.status[index])
         uv = float(trial.mep_uv[index])
@@ -159,6 +164,12 @@ class SweepsView(Panel):
             # Single lines: Qt's stroker takes five times as long for a polyline of this width.
             painter.drawLines([QLineF(a, b) for a, b in pairwise(points)])
         painter.restore()
+
+    def _paint_onset(self, painter: QPainter, plot: QRectF, onset_ms: float) -> None:
+        low, high = self._range_ms
+        if low <= onset_ms <= high:  # never for NaN: no onset was found
+            x = self._x(plot, onset_ms)
+            line(painter, QPointF(x, plot.bottom() - 10.0), QPointF(x, plot.bottom()), theme.SKY, 2.5)
 
     def _paint_scale(self, painter: QPainter, cell: QRectF, half_uv: float) -> None:
         value = nice_floor(half_uv * 0.75)

@@ -196,7 +196,7 @@ class DisplayWindow(QWidget):
     def _draw_session(self) -> None:
         session = self.state.session
         if session is None:
-            self.sweeps.set_session([], [], [])
+            self.sweeps.set_session([], [], (-10.0, 60.0))
             self.bars.set_session([], 50.0)
         else:
             self.sweeps.set_session(session.muscles, session.window_ms, session.sweep_ms)
@@ -206,8 +206,9 @@ class DisplayWindow(QWidget):
     def _draw_map(self, now: float) -> None:
         standing = self.state.map_standing(now)
         shown = self.state.map if self.state.geometry is not None else None
-        if shown is not None and np.isfinite(shown.spread).any():
-            self._largest_spread = max(self._largest_spread, float(np.nanmax(shown.spread)))
+        if shown is not None:
+            finite = shown.spread[np.isfinite(shown.spread)]
+            self._largest_spread = max(self._largest_spread, float(finite.max(initial=0.0)))
         high = 1.0 if self._quantity == "field" else spread_high(self._largest_spread)
         scale = ColourScale(self._quantity, high, old=standing.kind == "old")
         if self._changed("map", shown) | self._changed("scale", (scale,)):

@@ -5,6 +5,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,12 @@ def shipped_geometry() -> dict[str, NDArray[Any]]:
     }
 
 
-class FakeEngine:
-    """Publishes what a test tells it to."""
+class FakeSession:
+    """Makes the messages of a session as a test wants them, and hands their frames to `sink`."""
 
     def __init__(
         self,
-        address: str = "tcp://127.0.0.1:0",
+        sink: Callable[[list[bytes]], None],
         *,
         session: str = "fake-1",
         geometry: dict[str, NDArray[Any]] | None = None,
@@ -77,6 +78,7 @@ class FakeEngine:
         replay: bool = False,
         seed: int = 1,
     ) -> None:
+        self.sink = sink
         self.session = session
         self.geometry = folded_sheet() if geometry is None else geometry
         self.muscles = muscles
@@ -85,47 +87,20 @@ class FakeEngine:
         self.n_invalid = 0
         self._seq: dict[str, int] = {}
         self._random = np.random.default_rng(seed)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.XPUB)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.XPUB_VERBOSE, 1)
-        self._socket.bind(address)
-        self.address = self._socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
         affine, voxel = self.geometry["affine"], self.geometry["voxel"]
         self.voxel_mm = voxel @ affine[:3, :3].T + affine[:3, 3]
-
-    def close(self) -> None:
-        self._socket.close()
-        self._context.term()
-
-    def __enter__(self) -> "FakeEngine":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def wait_for_subscriber(self, timeout_s: float = 30.0) -> None:
-        """Wait until a window subscribes, then greet it."""
-        if not self._socket.poll(timeout_s * 1000.0):
-            raise TimeoutError("no window subscribed")
-        self.greet_subscribers()
-
-    def greet_subscribers(self) -> None:
-        """Send `session` and `geometry` for each new subscription, as the engine does."""
-        while self._socket.poll(0):
-            if self._socket.recv().startswith(b"\x01"):
-                self.send_session()
-                self.send_geometry()
-
-    def send_raw(self, *frames: bytes) -> None:
-        self._socket.send_multipart(frames)
 
     def send(self, header: Header, arrays: Arrays | None = None, *, skip: int = 0) -> None:
         """Send a message; `skip` numbers are left out before it, as if so many had been lost."""
         header.seq = self._seq.get(header.topic, 0) + skip
         self._seq[header.topic] = header.seq + 1
         header.session = self.session
-        self._socket.send_multipart(encode(header, arrays))
+        self.sink(encode(header, arrays))
+
+    def greet(self) -> None:
+        """Send what every new subscriber gets."""
+        self.send_session()
+        self.send_geometry()
 
     def send_session(self) -> None:
         self._seq.pop("session", None)
@@ -217,7 +192,7 @@ class FakeEngine:
             self.n_invalid += 1
             self.send(
                 TrialHeader(**common, valid=False, reasons=reasons, sweep_start_ms=0.0, rate_hz=RATE_HZ),
-                _trial_arrays(np.full((n, 0), np.nan), np.full(n, np.nan)),
+                _trial_arrays(np.full((n, 0), np.nan), np.full(n, np.nan), np.full(n, np.nan)),
                 skip=skip,
             )
             return
@@ -247,7 +222,7 @@ class FakeEngine:
                 confidence_reasons=low,
             )
             self.send(header, self.map_arrays(center, strength))
-        self.send(trial, _trial_arrays(sweep, mep), skip=skip)
+        self.send(trial, _trial_arrays(sweep, mep, np.where(mep >= 50.0, 21.5, np.nan)), skip=skip)
 
     def map_arrays(self, center: NDArray[np.float64], strength: float = 1.0) -> Arrays:
         distance = np.linalg.norm(self.voxel_mm - center, axis=1)
@@ -279,13 +254,48 @@ class FakeEngine:
         return sweep.astype(np.float32)
 
 
-def _trial_arrays(sweep: NDArray[Any], mep: NDArray[Any]) -> Arrays:
+class FakeEngine(FakeSession):
+    """A session that is published on a real XPUB socket."""
+
+    def __init__(self, address: str = "tcp://127.0.0.1:0", **options: Any) -> None:
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.socket = self._context.socket(zmq.XPUB)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.setsockopt(zmq.XPUB_VERBOSE, 1)
+        self.socket.bind(address)
+        self.address = self.socket.getsockopt(zmq.LAST_ENDPOINT).rstrip(b"\0").decode()
+        super().__init__(self.socket.send_multipart, **options)
+
+    def close(self) -> None:
+        self.socket.close()
+        self._context.term()
+
+    def __enter__(self) -> "FakeEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def wait_for_subscriber(self, timeout_s: float = 60.0) -> None:
+        """Wait until a window subscribes, then greet it."""
+        if not self.socket.poll(timeout_s * 1000.0):
+            raise TimeoutError("no window subscribed")
+        self.greet_subscribers()
+
+    def greet_subscribers(self) -> None:
+        """Greet whoever has subscribed, as the engine does."""
+        while self.socket.poll(0):
+            if self.socket.recv().startswith(b"\x01"):
+                self.greet()
+
+
+def _trial_arrays(sweep: NDArray[Any], mep: NDArray[Any], onset: NDArray[Any]) -> Arrays:
     n = len(mep)
     nan = np.full(n, np.nan, dtype=np.float32)
     return {
         "sweep_uv": (sweep.astype(np.float32), "uV"),
         "mep_uv": (mep.astype(np.float32), "uV"),
-        "onset_ms": (nan, "ms"),
+        "onset_ms": (onset.astype(np.float32), "ms"),
         "peak_ms": (np.full((n, 2), np.nan, dtype=np.float32), "ms"),
         "baseline_rms_uv": (nan, "uV"),
         "control_uv": (nan, "uV"),
@@ -296,7 +306,7 @@ def _trial_arrays(sweep: NDArray[Any], mep: NDArray[Any]) -> Arrays:
 def _pulse_for_ever(address: str) -> None:
     with FakeEngine(address, geometry=shipped_geometry()) as engine:
         poller = zmq.Poller()
-        poller.register(engine._socket, zmq.POLLIN)
+        poller.register(engine.socket, zmq.POLLIN)
         while True:
             # Waits half a second, or until somebody subscribes.
             poller.poll(500)
