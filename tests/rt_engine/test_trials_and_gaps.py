@@ -70,6 +70,16 @@ def test_a_marker_that_waits_for_samples_after_the_gap_is_served_with_them(
     assert result.trial.pulse_index == pytest.approx(3000.0, abs=1e-3)
 
 
+def test_a_marker_just_ahead_of_a_clock_set_back_belongs_to_what_comes(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """By the old clock its sweep would reach over the border; its samples come half a second later."""
+    stream = emg(5000, [3100], gaps=[(2000, -0.5)])
+    (result,) = play(new_engine(ttl=False), stream, markers=[(1990, Pulse(T0 + 1.05))])
+    assert result.trial.valid
+    assert result.trial.pulse_index == pytest.approx(3100.0, abs=1e-3)
+
+
 def test_jitter_of_stamps_is_no_gap(emg: Emg, new_engine: NewEngine, play: Play) -> None:
     engine = new_engine()
     results = play(engine, emg(20_000, range(1000, 19_000, 1000), jitter_s=9e-3))
