@@ -112,7 +112,9 @@ class BarsView(Panel):
         trial = self._trial
         if trial is not None and not trial.header.valid:
             text = invalid_reason(trial.header.reasons)
-            draw_text(painter, plot, text, colour=theme.RED, size_px=theme.LARGE_PX, bold=True, align=CENTER)
+            middle = QRectF(plot.left(), plot.center().y() - 18.0, plot.width(), 36.0)
+            painter.fillRect(middle, QColor(theme.BACKGROUND))
+            draw_text(painter, middle, text, colour=theme.RED, size_px=theme.LARGE_PX, bold=True, align=CENTER)
 
     def _paint_axis(self, painter: QPainter, plot: QRectF) -> None:
         ticks = decade_ticks(LOG_LOW_UV, self.high_uv) if self.logarithmic else linear_ticks(0.0, self.high_uv, 5)

@@ -258,9 +258,7 @@ class ProjectionsView(Panel):
             where = QRectF(rect.left(), top, rect.width(), 20.0)
             draw_text(painter, where, text, colour=theme.TEXT_DIM, size_px=theme.SMALL_PX)
             top += 20.0
-        draw_text(
-            painter, QRectF(rect.left(), top + 4.0, rect.width(), 24.0), self.peak_text(), size_px=theme.NORMAL_PX
-        )
+        draw_text(painter, QRectF(rect.left(), top + 4.0, rect.width(), 24.0), self.peak_text(), colour=colour)
 
     def _paint_scale(self, painter: QPainter, rect: QRectF) -> None:
         head = QRectF(rect.left(), rect.top(), rect.width(), 24.0)

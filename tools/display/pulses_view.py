@@ -18,7 +18,7 @@ def result_text(row: PulseRow) -> tuple[str, str]:
     if not row.valid:
         return f"INVALID: {row.reason}", theme.RED
     if row.confidence == "low":
-        return "valid, low confidence", theme.ORANGE
+        return "low confidence", theme.ORANGE
     if row.confidence == "ok":
         return "valid", theme.GREEN
     return "valid, no map yet", theme.TEXT_DIM

@@ -215,11 +215,11 @@ class DisplayState:
         if self._session_id is None:
             waited = duration_text(now - self._waiting_since)
             what = {
-                "connecting": "nothing answers there yet",
-                "connected": "connected, but it has sent nothing yet",
-                "not m2m": "something answers there, but it is no m2m engine",
+                "connecting": f"Waiting for an engine at {self.address}",
+                "connected": f"Waiting for the first message from {self.address}",
+                "not m2m": f"Waiting for an engine: what answers at {self.address} is none",
             }[self.link]
-            return Connection("waiting", f"Waiting for an engine at {self.address}: {what} ({waited})")
+            return Connection("waiting", f"{what} ({waited})")
         if self.health is not None and self.health.state in _ENDED:
             return Connection("ended", f"This session has ended. Waiting for the next one at {self.address}")
         silent = now - self._health_at

@@ -14,6 +14,9 @@ from tools.display.words import Tone, bytes_text, confidence_reason, invalid_rea
 LOW_DISK_BYTES = 2e9
 """Free space below which the window warns."""
 
+STAGES = ("transport", "wait", "extract", "infer", "publish")
+"""In the order in which a pulse passes them."""
+
 
 @dataclass(frozen=True)
 class Sign:
@@ -93,9 +96,11 @@ def confidence_sign(state: DisplayState, now: float) -> Sign:
     return Sign("Confidence", word, confidence_reason(header.confidence_reasons) or "no reason given", "warn")
 
 
-def age_sign(ages: PictureAges) -> Sign:
-    """Say how old the map was when it was painted."""
+def age_sign(ages: PictureAges, old: bool) -> Sign:
+    """Say how old the map was when it was painted, unless the map is old by now."""
     age = ages.latest
+    if age is not None and old:
+        return Sign("Pulse to picture", "–", f"old map, of pulse {age.pulse}", "calm")
     if age is None:
         return Sign("Pulse to picture", "–", ages.why_none, "calm")
     window = age.since_pulse_ms - age.since_needed_ms
@@ -146,9 +151,13 @@ def _stages_text(state: DisplayState) -> str:
     shown = state.map
     if shown is None or not shown.header.stages_us:
         return "–"
-    stages = shown.header.stages_us
+    stages = dict(sorted(shown.header.stages_us.items(), key=lambda stage: _stage_order(stage[0])))
     each = ", ".join(f"{name} {us / 1000.0:.1f}" for name, us in stages.items())
     return f"{sum(stages.values()) / 1000.0:.1f} ms ({each})"
+
+
+def _stage_order(name: str) -> int:
+    return STAGES.index(name) if name in STAGES else len(STAGES)
 
 
 def _engine_quantiles(health: HealthHeader) -> Figure:

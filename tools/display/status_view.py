@@ -87,6 +87,7 @@ class FootBar(QWidget):
             self.figures, self.session_line, self.notice = list(figures), session_line, notice
             told = [f"{figure.label}: {figure.value}" for figure in figures]
             self.setAccessibleDescription("; ".join([*told, session_line, notice, KEYS]))
+            self.setToolTip("\n".join([*told, session_line]))
             self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:

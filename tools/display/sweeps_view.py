@@ -174,11 +174,13 @@ class SweepsView(Panel):
     def _paint_scale(self, painter: QPainter, cell: QRectF, half_uv: float) -> None:
         value = nice_floor(half_uv * 0.75)
         length = value / half_uv * (cell.height() / 2.0 - 1.0)
-        x, bottom = cell.right() - 3.0, cell.bottom() - 3.0
-        line(painter, QPointF(x, bottom), QPointF(x, bottom - length), theme.YELLOW, 2.5)
+        x, bottom = cell.left() + 2.0, cell.bottom() - 2.0
         text = f"{value / 1000.0:g} mV" if value >= 1000.0 else f"{value:g} µV"
-        where = QRectF(cell.left(), bottom - 17.0, cell.width() - 9.0, 17.0)
-        draw_text(painter, where, text, colour=theme.YELLOW, size_px=theme.SMALL_PX, align=RIGHT)
+        # At the left only the artefact can lie below it, never an MEP.
+        where = QRectF(x + 3.0, bottom - 16.0, text_width(text, theme.SMALL_PX) + 6.0, 16.0)
+        painter.fillRect(where, QColor(theme.PANEL))
+        draw_text(painter, where, text, colour=theme.YELLOW, size_px=theme.SMALL_PX, align=CENTER)
+        line(painter, QPointF(x, bottom), QPointF(x, bottom - length), theme.YELLOW, 2.5)
 
     def _paint_axis(self, painter: QPainter, rect: QRectF) -> None:
         low, high = self._range_ms

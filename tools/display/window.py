@@ -228,7 +228,8 @@ class DisplayWindow(QWidget):
 
     def _draw_status(self, now: float) -> None:
         state = self.state
-        signs = (engine_sign(state, now), pulse_sign(state), confidence_sign(state, now), age_sign(self.ages))
+        age = age_sign(self.ages, old=state.map_standing(now).kind == "old")
+        signs = (engine_sign(state, now), pulse_sign(state), confidence_sign(state, now), age)
         self.head.set_signs(signs, replay=state.session is not None and state.session.replay)
         notice = self._notice if now < self._notice_until else ""
         if not notice and state.last_malformed:

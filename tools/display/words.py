@@ -20,6 +20,7 @@ _INVALID_REASONS = {
     "gap": "samples are missing in the sweep",
     "expired": "its samples did not arrive in time",
     "before_stream": "it lies before the first sample",
+    "ahead_of_stream": "its time lies ahead of the samples",
     "too_late": "it was reported too late",
     "too_many_pending": "too many pulses were waiting",
 }

@@ -185,7 +185,7 @@ class FakeSession:
             "t_available": None if self.replay else time.monotonic() - 0.004,
             "t_sent": None if self.replay else time.monotonic(),
             "trigger_source": "ttl",
-            "stages_us": {"transport": 320.0, "wait": 110.0, "extract": 240.0, "infer": 1840.0, "publish": 130.0},
+            "stages_us": {"extract": 240.0, "infer": 1840.0, "transport": 320.0, "wait": 110.0, "publish": 130.0},
         }
         n = len(self.muscles)
         if reasons:

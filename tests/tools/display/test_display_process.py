@@ -34,9 +34,15 @@ def engine() -> Iterator[FakeEngine]:
         yield made
 
 
-def end_of(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """Wait for a window that closes by itself; return the JSON it ends with."""
-    out, errors = process.communicate(timeout=120)
+def end_of(process: "subprocess.Popen[str]", alive: FakeEngine | None) -> dict[str, Any]:
+    """Wait for a window that closes by itself, with an engine that stays alive; return the JSON it ends with."""
+    while True:
+        try:
+            out, errors = process.communicate(timeout=0.3)
+            break
+        except subprocess.TimeoutExpired:
+            if alive is not None:
+                alive.send_health()
     assert process.returncode == 0, errors
     assert "Traceback" not in errors
     result: dict[str, Any] = json.loads(out.strip().splitlines()[-1])
@@ -83,7 +89,7 @@ def test_a_screenshot_shows_all_panels_with_the_cortex_in_3d(
     words = ("--address", engine.address, "--screenshot", str(path), "--after-pulses", "3", "--exit", "--json")
     window = start_window(*words, display=x_display)
     play(engine, {}, {}, {"peak": 2000})
-    result = end_of(window)
+    result = end_of(window, engine)
     assert result["opengl"] is True
     assert result["pulses_received"] == result["maps_received"] == 3
     assert (result["lost"], result["malformed"], result["sessions"]) == (0, 0, 1)
@@ -110,7 +116,7 @@ def test_a_screenshot_after_an_invalid_pulse_has_no_colour_in_its_map(
     words = ("--address", engine.address, "--screenshot", str(path), "--after-pulses", "2", "--exit", "--json")
     window = start_window(*words, display=x_display)
     play(engine, {"peak": 2000}, {"reasons": ["gap"]})
-    result = end_of(window)
+    result = end_of(window, engine)
     assert (result["pulses_received"], result["maps_received"]) == (2, 1)
     picture = read_picture(path)
     assert count(part(picture, MAP), lookup_table(theme.FIELD_COLOURS)[60:]) == 0
@@ -127,7 +133,7 @@ def test_without_a_screen_it_takes_screenshots_all_the_same(
     words = ("--address", engine.address, "--screenshot", str(path), "--exit", "--json")
     window = start_window(*words, display=None, platform="offscreen")
     play(engine, {"peak": 2000})
-    result = end_of(window)
+    result = end_of(window, engine)
     assert result["opengl"] is False
     picture = read_picture(path)
     assert count(part(picture, MAP), lookup_table(theme.FIELD_COLOURS)) > 20_000
@@ -145,7 +151,7 @@ def test_it_outlives_its_engine_and_shows_the_next_one(
     engine.close()
     with FakeEngine(engine.address, session="fake-2") as second:
         play(second, {})
-        result = end_of(window)
+        result = end_of(window, second)
     assert result["sessions"] == 2
     assert result["pulses_received"] == 3
     assert result["malformed"] == 0
@@ -157,7 +163,7 @@ def test_the_end_of_the_session_closes_it_when_asked_to(engine: FakeEngine, star
     window = start_window(*words, display=None, platform="offscreen")
     play(engine, {})
     engine.send_health("STOPPED", "asked to")
-    assert end_of(window)["pulses_received"] == 1
+    assert end_of(window, None)["pulses_received"] == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -165,7 +171,7 @@ def test_a_signal_closes_it_in_order(engine: FakeEngine, start_window: StartWind
     window = start_window("--address", engine.address, "--json", display=None, platform="offscreen")
     play(engine, {})
     window.send_signal(number)
-    assert end_of(window)["sessions"] <= 1
+    assert end_of(window, engine)["sessions"] <= 1
 
 
 def failure_of(process: "subprocess.Popen[str]") -> str:

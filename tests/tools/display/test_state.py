@@ -44,9 +44,9 @@ def test_before_anything_is_heard_it_says_what_it_waits_for_and_where() -> None:
     assert ADDRESS in waiting.text
     assert "3 s" in waiting.text
     state.link = "connected"
-    assert "sent nothing yet" in state.connection(13.0).text
+    assert "first message from" in state.connection(13.0).text
     state.link = "not m2m"
-    assert "no m2m engine" in state.connection(13.0).text
+    assert "is none" in state.connection(13.0).text
 
 
 def test_silence_of_two_seconds_is_a_lost_connection_and_a_word_ends_it(world: World) -> None:

@@ -149,8 +149,9 @@ def test_the_age_of_a_picture_is_counted_from_the_pulse_and_from_the_end_of_its_
     assert ages.latest is not None
     assert ages.latest.since_pulse_ms == pytest.approx(62.0)
     assert ages.latest.since_needed_ms == pytest.approx(12.0)
-    assert age_sign(ages).word == "62 ms"
-    assert age_sign(ages).detail == "50 ms window + 12 ms"
+    assert age_sign(ages, old=False).word == "62 ms"
+    assert age_sign(ages, old=False).detail == "50 ms window + 12 ms"
+    assert age_sign(ages, old=True).detail == "old map, of pulse 0"
     assert ages.quantiles_ms() == pytest.approx({"p50": 12.0, "p99": 12.0, "max": 12.0})
 
 
@@ -170,5 +171,5 @@ def test_there_is_no_age_where_clocks_cannot_be_compared(address: str, replay: b
     ages = PictureAges(address)
     ages.painted(state, 0, NOW)
     assert ages.latest is None
-    assert age_sign(ages).detail == why
+    assert age_sign(ages, old=False).detail == why
     assert ages.quantiles_ms() is None

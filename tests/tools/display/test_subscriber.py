@@ -100,7 +100,7 @@ def hear_no_engine(port: int, answer: Callable[[], None]) -> None:
     try:
         answer()
         listening.until(lambda: listening.state.link == "not m2m")
-        assert "no m2m engine" in listening.state.connection(time.monotonic()).text
+        assert "is none" in listening.state.connection(time.monotonic()).text
     finally:
         listening.subscriber.close()
 

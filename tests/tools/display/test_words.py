@@ -2,8 +2,8 @@
 
 import pytest
 
+from rt_engine import trial
 from rt_engine.mep import MepStatus, status_text
-from rt_engine.trial import BEFORE_STREAM, EXPIRED, GAP, TOO_LATE, TOO_MANY
 from tools.display.words import (
     amplitude_text,
     bytes_text,
@@ -16,15 +16,17 @@ from tools.display.words import (
     status_words,
 )
 
+REASONS = [value for name, value in vars(trial).items() if name.isupper() and isinstance(value, str)]
 
-@pytest.mark.parametrize("reason", [GAP, EXPIRED, BEFORE_STREAM, TOO_LATE, TOO_MANY])
+
+@pytest.mark.parametrize("reason", REASONS)
 def test_every_reason_of_the_engine_has_words_of_its_own(reason: str) -> None:
     assert invalid_reason([reason]) != readable(reason)
     assert "_" not in invalid_reason([reason])
 
 
 def test_an_unknown_or_absent_reason_is_still_said() -> None:
-    assert invalid_reason(["coil_too_far", GAP]) == "coil too far, samples are missing in the sweep"
+    assert invalid_reason(["coil_too_far", trial.GAP]) == "coil too far, samples are missing in the sweep"
     assert invalid_reason([]) == "no reason given"
 
 
