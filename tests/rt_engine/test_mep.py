@@ -241,9 +241,13 @@ def test_an_artefact_smaller_than_the_mep_is_not_marked() -> None:
     assert _status(_measure(sweep)) == "OK"
 
 
-@pytest.mark.parametrize("offset_uv", [0.0, 4000.0, -4000.0])
-def test_an_offset_makes_no_artefact(offset_uv: float) -> None:
-    assert _status(_measure(_with_mep() + offset_uv)) == "OK"
+@pytest.mark.parametrize("offset_uv", [4000.0, -4000.0])
+def test_an_offset_makes_no_artefact_and_moves_no_onset(offset_uv: float) -> None:
+    plain, shifted = _measure(_with_mep()), _measure(_with_mep() + offset_uv)
+    assert _status(shifted) == "OK"
+    assert shifted.onset_ms[0] == plain.onset_ms[0]
+    np.testing.assert_array_equal(shifted.peak_ms, plain.peak_ms)
+    assert shifted.baseline_rms_uv[0] == pytest.approx(plain.baseline_rms_uv[0])
 
 
 @pytest.mark.parametrize(("kept_ms", "rms_known"), [(100.0, True), (60.0, True), (20.0, False), (0.0, False)])
