@@ -6,6 +6,7 @@ Run as `python -m tools.schemas` (or `make schemas`) after a change of the messa
 import json
 from pathlib import Path
 
+from rt_engine.atomic_file import written_whole
 from rt_engine.messages import json_schemas
 from tools.console import console
 
@@ -38,9 +39,8 @@ def write_schemas(folder: Path = FOLDER) -> list[Path]:
     for stale in set(folder.glob("*.json")) - {folder / name for name in wanted}:
         stale.unlink()
     for name, content in wanted.items():
-        temporary = folder / f".{name}.new"
-        temporary.write_text(content, encoding="utf-8")
-        temporary.replace(folder / name)
+        with written_whole(folder / name) as temporary:
+            temporary.write_text(content, encoding="utf-8")
     return [folder / name for name in wanted]
 
 
