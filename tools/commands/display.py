@@ -17,7 +17,7 @@ def display(
     screenshot: Annotated[
         Path | None, typer.Option(help="Save a picture of the window (PNG) here, once --after-pulses have been drawn.")
     ] = None,
-    after_pulses: Annotated[int, typer.Option(min=0, help="How many pulses to wait for before the screenshot.")] = 1,
+    after_pulses: Annotated[int, typer.Option(min=1, help="How many pulses to wait for before the screenshot.")] = 1,
     close: Annotated[
         bool, typer.Option("--exit", help="Close after the screenshot (or that many pulses), or when the session ends.")
     ] = False,

@@ -41,12 +41,3 @@ HUGE_PX = 34
 FIELD_COLOURS = "viridis"
 SPREAD_COLOURS = "cividis"
 """Perceptually uniform both, and unlike enough that field and spread are not mistaken for each other."""
-
-STYLE = f"""
-QWidget {{ background: {BACKGROUND}; color: {TEXT}; font-size: {NORMAL_PX}px; }}
-QFrame#panel {{ background: {PANEL}; border: 1px solid {PANEL_EDGE}; border-radius: 6px; }}
-QFrame#panel QWidget {{ background: {PANEL}; }}
-QLabel#dim {{ color: {TEXT_DIM}; }}
-QLabel#title {{ color: {TEXT}; font-size: {LARGE_PX}px; font-weight: 600; }}
-QTableWidget {{ border: none; font-size: {NORMAL_PX}px; }}
-"""
