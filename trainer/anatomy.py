@@ -241,7 +241,7 @@ def cut_surface(vertices_mm: Floats, triangles: Triangles, low_mm: Floats, high_
     triangles : numpy.ndarray
         (t, 3) int32; triangles with all corners in the box, numbered anew.
     """
-    inside = ((vertices_mm >= low_mm) & (vertices_mm <= high_mm)).all(axis=1)
+    inside = np.all((vertices_mm >= low_mm) & (vertices_mm <= high_mm), axis=1)
     kept = triangles[inside[triangles].all(axis=1)]
     used, renumbered = np.unique(kept, return_inverse=True)
     return vertices_mm[used], renumbered.reshape(kept.shape).astype(np.int32)
@@ -264,7 +264,7 @@ def _read_surface(folder: Path, side: str, name: str) -> tuple[Floats, Triangles
         import nibabel
     except ImportError as error:
         raise DataError("Reading GIFTI surfaces needs nibabel. Install m2m-live[train].") from error
-    image = nibabel.load(folder / f"S1200.{side}.{name}_MSMAll.32k_fs_LR.surf.gii")
+    image = nibabel.GiftiImage.from_filename(folder / f"S1200.{side}.{name}_MSMAll.32k_fs_LR.surf.gii")  # type: ignore[no-untyped-call]
     points, triangles = image.agg_data(("pointset", "triangle"))
     return points.astype(np.float64), triangles.astype(np.int32)
 

@@ -8,6 +8,7 @@ nodes. The layout of inputs and outputs is in `docs/model-file.md`.
 import itertools
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import onnx
@@ -41,7 +42,7 @@ class _Nodes:
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype, order="C"), name))
         return name
 
-    def add(self, operator: str, *inputs: str, name: str = "", **attributes: object) -> str:
+    def add(self, operator: str, *inputs: str, name: str = "", **attributes: Any) -> str:
         """Add a node and return the name of its output."""
         name = name or f"{operator.lower()}{next(self._count)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], **attributes))

@@ -66,14 +66,17 @@ def demo(
             block_samples=block,
             address=address,
         )
-        result = _play(options, close)
+        result, trouble = _play(options, close)
     if as_json:
         emit_json(asdict(result))
     if result.pulses_lost:
         raise M2MError(f"{result.pulses_lost} of {result.pulses_sent} pulses were neither served nor given a reason")
+    if trouble:
+        raise M2MError(trouble)
 
 
-def _play(options: DemoOptions, close: bool) -> DemoScore:
+def _play(options: DemoOptions, close: bool) -> tuple[DemoScore, str]:
+    """Run the demo; return its figures, and what went wrong with the window."""
     columns = (TextColumn("pulses"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("pulses", total=options.pulses)
@@ -86,6 +89,7 @@ def _play(options: DemoOptions, close: bool) -> DemoScore:
     console.print(_table(result))
     if result.recording:
         console.print(f"Recorded to {result.recording}; play it with: m2m replay {result.recording}", soft_wrap=True)
+    trouble = f"the window failed: {player.window.complaint()}" if player.window and player.window.failed else ""
     if player.window and player.window.running:
         if not close:
             console.print("The window stays until you close it.")
@@ -95,7 +99,9 @@ def _play(options: DemoOptions, close: bool) -> DemoScore:
                 except M2MError:
                     continue
         player.close(with_window=True)
-    return result
+    if options.screenshot and not options.screenshot.exists() and not trouble:
+        trouble = f"no picture came to {options.screenshot}: the window was closed before the pulses were drawn"
+    return result, trouble
 
 
 def _window_possible() -> bool:

@@ -16,7 +16,9 @@ from rt_engine.errors import SettingsError
 from rt_engine.field.subject_file import Subject, file_sha256, read_subject
 from tools.console import console, emit_json
 
-app = typer.Typer(no_args_is_help=True, help="Simulated subject: live LSL streams, or a data set.")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, help="Simulated subject: live LSL streams, or a data set."
+)
 
 SubjectOption = Annotated[
     Path | None, typer.Option("--subject", help="Subject file. Default: the one that ships with the demo.")

@@ -51,6 +51,11 @@ class Child:
         """Whether the process is there."""
         return self._process.poll() is None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the process has ended with an error."""
+        return self._process.poll() not in (None, 0)
+
     def say(self, line: str) -> None:
         """Write a line to the process; one that is gone does not hear it."""
         if self._process.stdin and self.running:

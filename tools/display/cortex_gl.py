@@ -46,7 +46,7 @@ class _Overlay(QWidget):
             self._view.paint_overlay(painter)
 
 
-class CortexGL(gl.GLViewWidget):  # type: ignore[misc]
+class CortexGL(gl.GLViewWidget):
     """Cortex, map and CoG; turned with the mouse.
 
     Parameters

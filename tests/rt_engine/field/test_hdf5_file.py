@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from rt_engine import atomic_file
 from rt_engine.errors import DataError, FileFormatError
-from rt_engine.field import hdf5_file
 from rt_engine.field.hdf5_file import USER_BLOCK, read_hdf5, write_hdf5
 
 KIND = "m2m-test"
@@ -160,7 +160,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
     def no_rename(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr(hdf5_file.os, "replace", no_rename)
+    monkeypatch.setattr(atomic_file.os, "replace", no_rename)
     with pytest.raises(DataError, match="disk full"):
         write_hdf5(tmp_path / "f.h5", kind=KIND, version=1, attributes={}, arrays={})
     assert (tmp_path / "f.h5").read_bytes() == before
