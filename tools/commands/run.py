@@ -9,6 +9,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from rt_engine.edges.process_priority import raise_priority
 from rt_engine.engine import PulseResult
 from rt_engine.health import State
 from rt_engine.session import Session, new_session_id
@@ -48,6 +49,8 @@ def run(
     recording = out or (Path(chosen.record.folder) / session_id / "recording.xdf" if record else None)
 
     def on_state(state: State, reason: str) -> None:
+        if state == State.READY:
+            raise_priority()  # only now: LabRecorder has been started before, and is in no hurry
         console.print(f"[{STATE_STYLE.get(state, 'cyan')}]{state}[/] {escape(reason)}", soft_wrap=True)
         if events:
             emit_json({"event": "state", "state": str(state), "reason": reason, "address": session.address})

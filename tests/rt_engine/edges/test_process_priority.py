@@ -1,0 +1,34 @@
+"""The engine's priority: raised where that is allowed, and no reason to stop where it is not."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rt_engine.edges import process_priority
+
+ASK = (
+    "import os\nfrom rt_engine.edges.process_priority import raise_priority\n"
+    "raised = raise_priority()\nprint(raised, os.getpriority(os.PRIO_PROCESS, 0))"
+)
+
+
+@pytest.mark.skipif(not hasattr(os, "setpriority"), reason="this system knows no niceness")
+def test_a_raised_priority_is_the_one_that_was_asked_for():
+    said = subprocess.run([sys.executable, "-c", ASK], capture_output=True, text=True, check=True).stdout.split()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert said in (["True", str(process_priority.NICENESS)], ["False", str(before)])
+
+
+def test_without_the_right_all_goes_on_as_it_was(monkeypatch):
+    def refuse(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "setpriority", refuse, raising=False)
+    assert process_priority.raise_priority() is False
+
+
+def test_on_a_system_without_niceness_all_goes_on_as_it_was(monkeypatch):
+    monkeypatch.delattr(os, "setpriority", raising=False)
+    assert process_priority.raise_priority() is False
