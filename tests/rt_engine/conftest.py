@@ -3,6 +3,7 @@
 All of it comes as session-wide fixtures that return functions, so that property tests can use it for each example.
 """
 
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -141,21 +142,21 @@ def _play(
 
 
 def _bits(results: Sequence[PulseResult]) -> list[tuple[Any, ...]]:
-    """Return all that the results say, so that two lists are equal only if they agree to the bit and in order."""
-    return [
-        (
-            r.trial.pulse_id,
-            r.trial.trigger_source,
-            np.array([r.trial.t_raw, r.trial.t, r.trial.t_uncertainty, r.trial.pulse_index, r.trial.rate_hz]).tobytes(),
-            r.trial.first_index,
-            r.trial.sweep_uv.shape,
-            r.trial.sweep_uv.tobytes(),
-            r.trial.reasons,
-            r.meps and tuple(np.asarray(value).tobytes() for value in vars(r.meps).values()),
-            r.map and (r.map.field.tobytes(), r.map.cog_mm.tobytes(), r.map.confidence_reasons),
-        )
-        for r in results
-    ]
+    """Return all that the results say, so that two lists are equal only if they agree to the bit and in order.
+
+    Arrays stand as a digest: a failing comparison of their bytes would take pytest minutes to explain.
+    """
+    told = []
+    for result in results:
+        trial = result.trial
+        times = [trial.t_raw, trial.t, trial.t_uncertainty, trial.pulse_index, trial.rate_hz, trial.first_index]
+        arrays = [np.array(times), np.array(trial.sweep_uv.shape), trial.sweep_uv]
+        arrays += vars(result.meps).values() if result.meps else []
+        arrays += [result.map.field, result.map.spread, result.map.cog_mm] if result.map else []
+        digest = hashlib.sha256(b"|".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+        reasons = result.map.confidence_reasons if result.map else ()
+        told.append((trial.pulse_id, trial.trigger_source, trial.reasons, reasons, digest))
+    return told
 
 
 @pytest.fixture(scope="session")

@@ -101,6 +101,9 @@ def test_onset_needs_more_than_one_sample_above_the_threshold() -> None:
 
 def test_no_onset_is_invented_where_there_is_no_mep() -> None:
     assert np.isnan(_measure(_sweep()).onset_ms[0])
+    small = _measure(_with_mep(30.0, noise_uv=0.5))
+    assert _status(small) == "NO_MEP"
+    assert np.isnan(small.onset_ms[0]), "far above its noise, but below the floor"
 
 
 def test_below_the_floor_is_a_status_and_the_amplitude_stays() -> None:
