@@ -126,6 +126,9 @@ class Session:
                 self._begin()
                 self._loop()
                 self._end()
+            if self._recorder and self._recorder.running:
+                self._enter(State.STOPPED, "closing the recording")
+                self._recorder.stop()
             self._enter(State.STOPPED, "stopped on request")
         except Exception as error:
             self._enter(State.FAILED, str(error))
@@ -236,10 +239,7 @@ class Session:
                 self._last_sample_at = self._pulled_at
                 clock = emg.clock
                 block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
-                results = engine.feed_samples(block)
-                if results:
-                    newest = float(stamps[-1]) + clock.offset_s
-                    self._deliver(results, self._pulled_at - newest)
+                self._deliver(engine.feed_samples(block), block)
             self._expire()
             self._look_after()
 
@@ -292,7 +292,7 @@ class Session:
                 label=label,
             )
         )
-        self._deliver(engine.feed_pulse(pulse), math.nan)
+        self._deliver(engine.feed_pulse(pulse))
 
     def _expire(self) -> None:
         engine = self._require_parts().engine
@@ -302,15 +302,27 @@ class Session:
         results = engine.feed_time(now)
         if results:
             self._outputs.note(TimeFed(n=engine.n_samples, t=now))
-        self._deliver(results, math.nan)
+        self._deliver(results)
 
-    def _deliver(self, results: list[PulseResult], transport_s: float) -> None:
-        channels = self._require_parts().channels
+    def _deliver(self, results: list[PulseResult], block: SampleBlock | None = None) -> None:
+        """Hand results on; `block` is the one whose samples completed them, if samples did."""
+        parts = self._require_parts()
         for result in results:
-            self._outputs.deliver(result, channels, self._pulled_at, transport_s)
+            transport_s = self._transport_s(result, block, parts.engine.n_samples)
+            self._outputs.deliver(result, parts.channels, self._pulled_at, transport_s)
             if result.trial.valid and self.state == State.READY:
                 self._enter(State.RUNNING, "pulses arrive")
             self._on_result(result)
+
+    def _transport_s(self, result: PulseResult, block: SampleBlock | None, n_samples: int) -> float:
+        """Return how long the last needed sample took from its own stamp into our hands; NaN if none was waited for."""
+        if block is None or not result.trial.valid:
+            return math.nan
+        last_needed = result.trial.first_index + result.trial.sweep_uv.shape[1] - 1
+        in_block = last_needed - (n_samples - len(block.stamps))
+        if in_block < 0:
+            return math.nan
+        return self._pulled_at - float(block.stamps[in_block]) - block.clock_offset
 
     def _look_after(self) -> None:
         """Do what else must be done, never waiting."""
@@ -348,12 +360,10 @@ class Session:
 
     def _end(self) -> None:
         engine = self._require_parts().engine
-        self._deliver(engine.finish(), math.nan)
+        self._deliver(engine.finish())
         digest = self._outputs.digest
         if engine.n_samples:
             self._outputs.note(Stop(n=engine.n_samples, sha256_meps=digest.sha256_meps, sha256_maps=digest.sha256_maps))
-        if self._recorder:
-            self._recorder.stop()
 
     def _close_recording_after(self, error: Exception) -> None:
         if not self._recorder:

@@ -98,7 +98,7 @@ class SessionOutputs:
         pulled_at
             When the last samples came into our hands, s, LSL clock; NaN in a replay.
         transport_s
-            From the newest sample's own stamp to `pulled_at`; NaN if no samples came.
+            From the last needed sample's own stamp to `pulled_at`; NaN if none was waited for.
         """
         live = math.isfinite(pulled_at)
         if live:
