@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from rt_engine.companions import CoilPose, StimulatorIntensity
@@ -81,7 +81,8 @@ def _replayed(engine: Any, recording: Recording, block: int) -> list[PulseResult
     return [result for _, results in replay(recording, engine, block) for result in results]
 
 
-@settings(max_examples=40)
+# Shrinking would play the recording thousands of times to find a simpler block size.
+@settings(max_examples=40, phases=[phase for phase in Phase if phase != Phase.shrink])
 @given(live_block=st.integers(8, 3000), block=st.integers(4, 20_000))
 def test_a_replay_gives_the_bits_of_the_live_session(
     live_block: int, block: int, recording: Recording, new_engine: Callable[..., Any], bits: Callable[..., Any]
