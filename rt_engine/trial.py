@@ -22,6 +22,9 @@ TOO_LATE = "too_late"
 AHEAD = "ahead_of_stream"
 """Reason: the pulse is told to come so long after the newest sample that its time must be in another clock."""
 
+TIME_UNCERTAIN = "time_uncertain"
+"""Reason: the stamps do not fit the stream's rate, so that a marker's time says little about its sample."""
+
 TOO_MANY = "too_many_pending"
 """Reason: more pulses wait than can be real."""
 

@@ -18,7 +18,7 @@ from rt_engine.pulse import MARKER, TTL, Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.sample_clock import SampleClock
 from rt_engine.sample_ring import SampleRing
-from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, TOO_LATE, TOO_MANY, Trial
+from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, TIME_UNCERTAIN, TOO_LATE, TOO_MANY, Trial
 
 MAX_PENDING = 256
 """More pulses than this cannot wait at once: at 50 ms each that would be 5 kHz."""
@@ -277,6 +277,8 @@ class TrialAssembler:
         index = self._index(pending)
         rate = self.clock.rate_hz
         first, last = self._first_last(pending)
+        if pending.index is None and self.clock.jitter_s > self._sweep.gap_ms / 1000.0:
+            return self._invalid(pending, TIME_UNCERTAIN, index)
         if first < self._segment_start:
             if self._segment_start > 0:
                 return self._invalid(pending, GAP, index)

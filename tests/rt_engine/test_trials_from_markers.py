@@ -230,6 +230,21 @@ def test_markers_find_their_sample_through_drift_and_jitter(
         assert result.meps.amplitude_uv[0] == np.float32(window.max() - window.min())
 
 
+@pytest.mark.parametrize("true_rate_hz", [2148.148, 1925.926])
+def test_in_a_stream_that_states_a_wrong_rate_markers_are_not_placed_by_guess(
+    true_rate_hz: float, emg: Callable[..., Any], new_engine: Callable[..., Any], play: Callable[..., Any]
+) -> None:
+    """An amplifier's true rate of 2148.148 Hz, say, stated as 2000: after a minute the marker would be a second off."""
+    n, index = 60_000, 50_000
+    stream = emg(n, [index], rate_hz=true_rate_hz)
+    marker = Pulse(T0 + index / true_rate_hz)
+    (told,) = play(new_engine(ttl=False), stream, cuts=range(0, n, 500), markers=[(index, marker)])
+    assert told.trial.reasons == ("time_uncertain",)
+    (seen,) = play(new_engine(), stream)
+    assert seen.trial.valid, "the trigger channel needs no clock"
+    assert seen.trial.pulse_index == index
+
+
 def test_the_clock_offsets_of_both_streams_are_used(emg: Callable[..., Any], new_engine: Callable[..., Any]) -> None:
     from rt_engine.sample_block import SampleBlock
 
