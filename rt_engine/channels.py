@@ -15,7 +15,7 @@ MICROVOLTS_PER_UNIT: dict[str, float] = {
 }  # fmt: skip
 """Unit as written in the stream's metadata, lower case -> microvolts. Both micro signs of Unicode are in use."""
 
-PLAUSIBLE_BASELINE_UV = (0.05, 2000.0)
+PLAUSIBLE_BASELINE_UV = (0.05, 500.0)
 """Robust SD of a resting surface EMG, median over muscles: 2 to 6 uV is typical, an amplifier alone has about 0.5."""
 
 

@@ -1,6 +1,7 @@
 """Settings of a session: typed, validated, read from TOML.
 
-A key that does not exist is an error that names the nearest one that does. Paths are relative to the settings file.
+A key that does not exist is an error that names the nearest one that does. The paths of
+model and subject are relative to the settings file.
 """
 
 import difflib
@@ -175,7 +176,7 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
     Parameters
     ----------
     path
-        A TOML file. Paths inside it are relative to its folder; the result has them absolute.
+        A TOML file. The paths of model and subject are relative to its folder; the result has them absolute.
 
     Raises
     ------
@@ -243,7 +244,7 @@ def _check(settings: Settings) -> None:
         raise SettingsError("trigger.ttl_label is empty; expected the trigger channel's label, e.g. 'TTL'")
     if settings.trigger.source == "marker" and not settings.streams.markers:
         raise SettingsError('trigger.source is "marker", but streams.markers names no stream: set its name or type')
-    if not re.fullmatch(r"(tcp://[^:\s]+:(\d+|\*)|ipc://.+|inproc://.+)", settings.publish.address):
+    if not re.fullmatch(r"(tcp://(\[[^\]\s]+\]|[^:\s]+):(\d+|\*)|ipc://.+|inproc://.+)", settings.publish.address):
         raise SettingsError(f"publish.address is {settings.publish.address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
 
 

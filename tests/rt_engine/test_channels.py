@@ -101,7 +101,7 @@ def test_resting_emg_is_accepted_whatever_its_dc_offset(sd_uv: float) -> None:
 
 @pytest.mark.parametrize("factor", [1e3, 1e6, 1e-3, 1e-6])
 def test_a_wrong_unit_is_caught_by_the_size_of_the_baseline(factor: float) -> None:
-    with pytest.raises(StreamError, match=r"SD of .* expected 0.05 to 2000 uV.* unit .* is probably wrong"):
+    with pytest.raises(StreamError, match=r"SD of .* expected 0.05 to 500 uV.* unit .* is probably wrong"):
         check_baseline(_rest(4.0) * factor, MUSCLES)
 
 

@@ -30,9 +30,9 @@ def test_a_drifting_rate_is_found_through_jittered_stamps(ppm: float, seed: int)
     jitter = np.random.default_rng(seed).normal(0.0, 0.5e-3, 600)
     clock = _clock(true + jitter)
     assert (RATE_HZ / clock.rate_hz - 1.0) * 1e6 == pytest.approx(ppm, abs=20.0)
-    # Half a millisecond of jitter on each stamp must not move a pulse by as much as a quarter of a sample.
-    assert clock.index_of(true[-1]) == pytest.approx(599 * EVERY, abs=0.25)
-    assert clock.jitter_s == pytest.approx(0.5e-3, rel=0.2)
+    # A sample's worth of jitter on 600 stamps leaves 2 / sqrt(600) = 0.08 samples (SD) at the line's end; 6 SD pass.
+    assert clock.index_of(true[-1]) == pytest.approx(599 * EVERY, abs=0.5)
+    assert clock.jitter_s == pytest.approx(0.5e-3, rel=0.3)
 
 
 @given(ppm=st.floats(-200.0, 200.0), late=st.sets(st.integers(0, 599), max_size=120), delay_s=st.floats(0.005, 0.5))
