@@ -1,12 +1,11 @@
 """A picture of the window in a file that is either there and whole, or not there."""
 
-import os
-import tempfile
 from datetime import datetime
 from pathlib import Path
 
 from PySide6.QtWidgets import QWidget
 
+from rt_engine.atomic_file import written_whole
 from rt_engine.errors import M2MError
 
 
@@ -31,21 +30,9 @@ def save_screenshot(widget: QWidget, path: Path) -> Path:
         If the file cannot be written.
     """
     picture = widget.grab()
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    except OSError as error:
-        raise M2MError(f"cannot write a screenshot to {path}: {error.strerror}; choose an existing folder") from error
-    os.close(handle)
-    try:
-        if not picture.save(name, "PNG"):
+    with written_whole(path) as temporary:
+        if not picture.save(str(temporary), "PNG"):
             raise M2MError(f"cannot write a screenshot to {path}: is the disk full?")
-        # mkstemp makes files that only the owner can read; a picture is to be passed on.
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as error:
-        raise M2MError(f"cannot write a screenshot to {path}: {error.strerror}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
     return path
 
 
