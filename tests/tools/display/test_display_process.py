@@ -193,7 +193,7 @@ def test_a_screenshot_into_nowhere_is_an_error_in_words(
     words = ("--address", engine.address, "--screenshot", str(path), "--exit")
     window = start_window(*words, display=None, platform="offscreen")
     play(engine, {})
-    assert "choose an existing folder" in failure_of(window)
+    assert "Check that the folder exists" in failure_of(window)
 
 
 @pytest.mark.parametrize(

@@ -288,7 +288,7 @@ def test_s_saves_a_screenshot_whole_or_not_at_all(live: Live, tmp_path: Path, mo
     assert QImage(str(saved)).size().toTuple() == (1600, 1000)
     live.wait_until(lambda: f"Saved {saved}" in said(live.window.foot))
     assert live.window.save_screenshot(tmp_path / "nowhere" / "x.png") is None
-    live.wait_until(lambda: "choose an existing folder" in said(live.window.foot))
+    live.wait_until(lambda: "Check that the folder exists" in said(live.window.foot))
 
 
 def test_without_opengl_the_panel_says_what_is_missing_and_the_rest_works(live: Live) -> None:
