@@ -21,6 +21,7 @@ _INVALID_REASONS = {
     "expired": "its samples did not arrive in time",
     "before_stream": "it lies before the first sample",
     "ahead_of_stream": "its time lies ahead of the samples",
+    "time_uncertain": "the time stamps do not fit the sample rate",
     "too_late": "it was reported too late",
     "too_many_pending": "too many pulses were waiting",
 }
