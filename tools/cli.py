@@ -42,9 +42,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "replay": Subcommand("replay", "replay", "Send a recording through the same engine again."),
     "display": Subcommand("display", "display", "Open the live window on a running engine."),
     "simulate": Subcommand("simulate", "app", "Simulated subject: live LSL streams, or a data set."),
-    "subject": Subcommand(
-        "subject", "app", "Subjects: build the default head with its E-field basis, import a lab's own."
-    ),
+    "subject": Subcommand("subject", "app", "Build the default head with its E-field basis; import a lab's own head."),
     "dataset": Subcommand("dataset", "app", "Import stimulation data sets from what laboratories have."),
     "fit-baseline": Subcommand("fit_baseline", "fit_baseline", "Fit a baseline model on a stimulation data set."),
     "build-demo": Subcommand("build_demo", "build_demo", "Rebuild the subject and the model that the demo ships."),
