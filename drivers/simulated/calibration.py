@@ -9,11 +9,11 @@ import numpy as np
 from scipy.special import expit
 
 from drivers.simulated.cortex import MotorCortex
-from drivers.simulated.placement import Floats, coil_pose, move
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import CortexSettings
 from rt_engine.errors import SettingsError
 from rt_engine.field.coil import Coil
+from rt_engine.field.placement import Floats, coil_pose, move
 from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation, Slerp
 
-from drivers.simulated.placement import Floats
+from rt_engine.field.placement import Floats
 
 LEAVE, ARRIVE = 0.2, 0.6
 """The coil leaves a place, and arrives at the next, at these shares of the time between two pulses."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from drivers.simulated.placement import Floats
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import CortexSettings
 from rt_engine.errors import SettingsError
+from rt_engine.field.placement import Floats
 from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES
 

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from drivers.simulated.emg import FRAME_SAMPLES, EmgSource
 from drivers.simulated.mep_waveform import WINDOW
-from drivers.simulated.placement import Floats
 from drivers.simulated.session import Progress, SimulatedSession, compute_fields, make_session
 from drivers.simulated.settings import UV_PER_UNIT, SimulatedSubjectSettings
 from drivers.simulated.variability import read_without_emg
+from rt_engine.field.placement import Floats
 from rt_engine.field.stimulation_file import StimulationSet, Truth, write_stimulation_set
 from rt_engine.field.subject_file import Subject
 from rt_engine.mep import MepStatus

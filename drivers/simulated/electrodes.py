@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from drivers.simulated.cortex import INTRINSIC_HAND
-from drivers.simulated.placement import Floats
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import EmgSettings
+from rt_engine.field.placement import Floats
 from rt_engine.muscles import ARTICLE_MUSCLES
 
 ONSET_HAND_MS = (22.0, 24.0)

@@ -14,9 +14,9 @@ from scipy.signal import fftconvolve, firwin
 
 from drivers.simulated.electrodes import Electrodes
 from drivers.simulated.mep_waveform import WAVEFORM_SAMPLES
-from drivers.simulated.placement import Floats
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import SAMPLE_RATE_HZ, UV_PER_UNIT, SimulatedSubjectSettings
+from rt_engine.field.placement import Floats
 from rt_engine.muscles import ARTICLE_MUSCLES
 
 FRAME_SAMPLES = 400

@@ -7,9 +7,9 @@ delays.
 
 import numpy as np
 
-from drivers.simulated.placement import Floats
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import SAMPLE_RATE_HZ
+from rt_engine.field.placement import Floats
 
 LAMBDA_MS = 2.0
 """Width of a motor unit's action potential."""

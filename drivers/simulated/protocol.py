@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.simulated.placement import Floats, coil_pose, move
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import ProtocolSettings
+from rt_engine.field.placement import Floats, coil_pose, move
 from rt_engine.field.subject_file import Subject
 
 PULSES_PER_CLUSTER = 5

@@ -14,13 +14,13 @@ from drivers.simulated.cortex import MotorCortex, make_motor_cortex
 from drivers.simulated.electrodes import Electrodes, make_electrodes
 from drivers.simulated.emg import EmgSource, PulseTrain
 from drivers.simulated.mep_waveform import WAVEFORM_SAMPLES, WINDOW, mep_shapes
-from drivers.simulated.placement import Floats
 from drivers.simulated.protocol import Protocol, make_protocol
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import SAMPLE_RATE_HZ, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.variability import Variability, draw_variability
 from rt_engine.errors import SettingsError
 from rt_engine.field.coil import Coil, figure_of_eight
+from rt_engine.field.placement import Floats
 from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from drivers.simulated.placement import Floats
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import CortexSettings
+from rt_engine.field.placement import Floats
 from rt_engine.muscles import ARTICLE_MUSCLES
 
 PREACTIVATION_LN = 0.15

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.simulated.coil_track import CoilTrack, output_at
-from drivers.simulated.placement import coil_pose, move
 from rt_engine.field.coil import check_pose
+from rt_engine.field.placement import coil_pose, move
 from tests.drivers.conftest import small_subject
 
 HEAD = small_subject()

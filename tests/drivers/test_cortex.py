@@ -12,12 +12,12 @@ from drivers.simulated.calibration import FDI, calibrate, fdi_at_hotspot
 from drivers.simulated.cortex import make_motor_cortex
 from drivers.simulated.dataset import offline_set
 from drivers.simulated.figures import measure_figures
-from drivers.simulated.placement import coil_pose, move
 from drivers.simulated.session import compute_fields, make_session
 from drivers.simulated.settings import CortexSettings, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.variability import draw_variability, read_without_emg
 from rt_engine.errors import SettingsError
 from rt_engine.field.coil import figure_of_eight
+from rt_engine.field.placement import coil_pose, move
 from rt_engine.field.subject_file import Subject, read_subject
 from rt_engine.muscles import ARTICLE_MUSCLES
 from tests.drivers.conftest import small_subject

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.simulated.placement import coil_pose, move, rotation_about, tangent_axes
 from drivers.simulated.protocol import grid_offsets_mm, make_protocol
 from drivers.simulated.settings import ProtocolSettings
 from rt_engine.field.coil import check_pose
+from rt_engine.field.placement import coil_pose, move, rotation_about, tangent_axes
 from rt_engine.field.subject_file import Subject
 from tests.drivers.conftest import small_subject
 
