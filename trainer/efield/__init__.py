@@ -1,0 +1,1 @@
+"""The solvers that compute E-fields in head models by finite elements."""
