@@ -1,6 +1,6 @@
 """Head models for finite elements: which tissue is where, and how well each conducts.
 
-Two kinds: labels on a voxel grid (`VoxelHead`) and a mesh of tetrahedra (`TetraHead`); tissue tags are those of SimNIBS.
+Two kinds: labels on a voxel grid (`VoxelHead`) and a mesh of tetrahedra (`TetraHead`); tissue tags as in SimNIBS.
 How heads are made or read is not the business of this file; what can be solved in them is checked by the solvers.
 """
 
