@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from drivers.simulated.protocol import grid_offsets_mm, make_protocol
 from drivers.simulated.settings import ProtocolSettings
 from rt_engine.field.coil import check_pose
-from rt_engine.field.placement import coil_pose, move, rotation_about, tangent_axes
+from rt_engine.field.placement import coil_pose, move
 from rt_engine.field.subject_file import Subject
 from tests.drivers.conftest import small_subject
 
@@ -57,35 +57,6 @@ def test_same_seed_same_list_other_seed_another(subject: Subject) -> None:
     assert np.array_equal(first.pose, again.pose)
     assert np.array_equal(first.intensity_percent_rmt, again.intensity_percent_rmt)
     assert not np.array_equal(first.pose, other.pose)
-
-
-@pytest.mark.parametrize("hemisphere", ["left", "right"])
-def test_coil_is_tangential_and_its_handle_points_back_and_outwards(hemisphere: str) -> None:
-    head = small_subject(hemisphere)
-    outward = HOTSPOT * ([1, 1, 1] if hemisphere == "left" else [-1, 1, 1])
-    pose = coil_pose(head, outward)
-    right, forward = tangent_axes(outward)
-    np.testing.assert_allclose(pose[:3, 2], -outward, atol=1e-12)
-    handle = -pose[:3, 1]
-    lateral = -right if hemisphere == "left" else right
-    # 45 degrees off the sagittal plane: as far backwards as outwards.
-    np.testing.assert_allclose([handle @ forward, handle @ lateral], [-np.sqrt(0.5), np.sqrt(0.5)], atol=1e-12)
-
-
-def test_coil_stands_on_the_hair_above_the_scalp(subject: Subject) -> None:
-    distance = np.linalg.norm(coil_pose(subject, HOTSPOT)[:3, 3] - subject.sphere_center_mm)
-    assert distance == pytest.approx(subject.scalp_radius_mm + 2.0)
-
-
-@given(right=st.floats(-40, 40), forward=st.floats(-40, 40))
-def test_walking_on_the_scalp_covers_the_distance_on_a_great_circle(right: float, forward: float) -> None:
-    end = move(HOTSPOT, right, forward, 80.0)
-    angle = np.arctan2(np.linalg.norm(np.cross(end, HOTSPOT)), end @ HOTSPOT)
-    assert angle * 80.0 == pytest.approx(np.hypot(right, forward), abs=1e-9)
-
-
-def test_rotation_about_an_axis_turns_by_the_right_hand() -> None:
-    np.testing.assert_allclose(rotation_about(np.array([0.0, 0.0, 2.0]), 90.0) @ [1, 0, 0], [0, 1, 0], atol=1e-15)
 
 
 def test_jitter_has_the_size_that_is_set(subject: Subject) -> None:
