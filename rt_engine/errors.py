@@ -31,3 +31,22 @@ class RecordingError(M2MError):
 
 class DataError(M2MError):
     """Data handed in have the wrong shape, unit or values."""
+
+
+class CoverageError(DataError):
+    """A coil pose lies outside what a reduced basis covers, so its E-field is not known.
+
+    Parameters
+    ----------
+    message : str
+        What was found, what was expected, what to do.
+    residual : float
+        Relative residual of the fit to the coil's field.
+    limit : float
+        Largest residual that is answered.
+    """
+
+    def __init__(self, message: str, residual: float, limit: float) -> None:
+        super().__init__(message)
+        self.residual = residual
+        self.limit = limit

@@ -1,7 +1,8 @@
 """The subject file `*.subject.h5`: one person's anatomy as everything else needs it.
 
-The box around the motor cortex with its voxels of BA4, the cortex surface for display, and the sphere that stands for
-the head in the closed-form field. It is not made here (`trainer.anatomy` does that), only written, read and checked.
+The box around the motor cortex with its voxels of BA4, the cortex surface for display, the sphere that stands for the
+head in the closed-form field, and, where they were made, the scalp and the reduced basis of the E-field. It is not made
+here (`trainer` does that), only written, read and checked.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
+from rt_engine.field.basis_layout import basis_arrays, basis_attributes, read_basis
 from rt_engine.field.hdf5_file import Array, Attribute, read_hdf5, write_hdf5
+from rt_engine.field.reduced_basis import ReducedBasis, check_basis
+from rt_engine.field.surface import Surface
 from rt_engine.field.voxel_grid import check_grid, voxel_centers_mm
 
-SUBJECT_VERSION = 1
+SUBJECT_VERSION = 2
 """Version of the layout that this software writes, and the newest that it reads."""
 
 SUBJECT_KIND = "m2m-subject"
@@ -55,6 +59,10 @@ class Subject:
         Radius of the scalp on that sphere, mm; the coil's face lies on or outside it.
     notices : str
         Licence notices of the data that the subject derives from.
+    scalp : Surface or None
+        The head's outer surface, closed, for placing the coil; None where only the sphere is known.
+    basis : ReducedBasis or None
+        E-fields of a skeleton of coil placements on the voxels of BA4; None where none was solved.
     """
 
     name: str
@@ -68,6 +76,8 @@ class Subject:
     sphere_center_mm: npt.NDArray[np.float64]
     scalp_radius_mm: float
     notices: str
+    scalp: Surface | None = None
+    basis: ReducedBasis | None = None
 
     @property
     def n_voxels(self) -> int:
@@ -117,6 +127,12 @@ def write_subject(path: str | Path, subject: Subject) -> str:
         # A dataset and no attribute: HDF5 attributes end at 64 KiB, and a licence may not be cut.
         "notices": np.frombuffer(subject.notices.encode(), np.uint8),
     }
+    if subject.scalp is not None:
+        arrays["scalp/vertices"] = subject.scalp.vertices
+        arrays["scalp/triangles"] = subject.scalp.triangles
+    if subject.basis is not None:
+        attributes |= basis_attributes(subject.basis)
+        arrays |= basis_arrays(subject.basis)
     return write_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION, attributes=attributes, arrays=arrays)
 
 
@@ -152,13 +168,15 @@ def read_subject(path: str | Path) -> Subject:
             sphere_center_mm=np.asarray(attributes["sphere_center_mm"]),
             scalp_radius_mm=float(cast("Any", attributes["scalp_radius_mm"])),
             notices=arrays["notices"].tobytes().decode(),
+            scalp=_scalp(arrays),
+            basis=read_basis(attributes, arrays),
         )
         check_subject(subject)
     except KeyError as error:
         raise FileFormatError(f"{path} lacks {error}, which every subject file has. Make it again.") from error
     except (DataError, ValueError, TypeError) as error:
         raise FileFormatError(f"{path} does not hold a usable subject: {error}") from error
-    for array in (subject.affine, subject.voxel, subject.vertices, subject.triangles, subject.sphere_center_mm):
+    for array in (subject.affine, subject.sphere_center_mm, *arrays.values()):
         array.flags.writeable = False
     return subject
 
@@ -205,14 +223,8 @@ def check_subject(subject: Subject) -> None:
     if subject.hemisphere not in ("left", "right"):
         raise DataError(f"The hemisphere is {subject.hemisphere!r}; expected 'left' or 'right'.")
     check_grid(subject.voxel, subject.affine, subject.box_shape)
-    _check_array("vertices", subject.vertices, np.float32, (None, 3))
-    _check_array("triangles", subject.triangles, np.int32, (None, 3))
+    _check_surface("", subject.vertices, subject.triangles)
     _check_array("sphere_center_mm", subject.sphere_center_mm, np.float64, (3,))
-    if subject.triangles.size and not 0 <= subject.triangles.min() <= subject.triangles.max() < len(subject.vertices):
-        raise DataError(
-            f"The triangles name vertices {subject.triangles.min()} to {subject.triangles.max()}; "
-            f"the surface has {len(subject.vertices)} vertices, counted from 0."
-        )
     if not np.isfinite(subject.scalp_radius_mm):
         raise DataError(f"scalp_radius_mm is {subject.scalp_radius_mm}; expected a number of millimetres.")
     farthest_mm = np.linalg.norm(subject.voxel_mm - subject.sphere_center_mm, axis=1).max()
@@ -220,6 +232,33 @@ def check_subject(subject: Subject) -> None:
         raise DataError(
             f"A voxel of BA4 lies {farthest_mm:.1f} mm from the sphere's centre, outside its scalp_radius_mm of "
             f"{subject.scalp_radius_mm:.1f} mm; fit the sphere again."
+        )
+    if subject.scalp is not None:
+        _check_surface("scalp.", subject.scalp.vertices, subject.scalp.triangles)
+        if not len(subject.scalp.triangles):
+            raise DataError("The scalp has no triangles; leave it out where there is none.")
+    if subject.basis is not None:
+        check_basis(subject.basis)
+        if subject.basis.n_voxels != subject.n_voxels:
+            raise DataError(
+                f"The basis holds fields on {subject.basis.n_voxels} voxels, the subject's BA4 has {subject.n_voxels}: "
+                "it is of another subject."
+            )
+
+
+def _scalp(arrays: dict[str, Array]) -> Surface | None:
+    if not any(name.startswith("scalp/") for name in arrays):
+        return None
+    return Surface(arrays["scalp/vertices"], arrays["scalp/triangles"])
+
+
+def _check_surface(owner: str, vertices: npt.NDArray[Any], triangles: npt.NDArray[Any]) -> None:
+    _check_array(f"{owner}vertices", vertices, np.float32, (None, 3))
+    _check_array(f"{owner}triangles", triangles, np.int32, (None, 3))
+    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
+        raise DataError(
+            f"{owner}triangles name vertices {triangles.min()} to {triangles.max()}; "
+            f"the surface has {len(vertices)} vertices, counted from 0."
         )
 
 
