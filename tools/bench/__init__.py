@@ -1,0 +1,1 @@
+"""What `m2m bench` measures."""
