@@ -1,0 +1,1 @@
+"""Readers of what laboratories have: head models, labels, fields, coil poses, amplitudes."""
