@@ -4,19 +4,22 @@ Also the figures by which the simulated muscles are compared with the literature
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.special import expit
 
 from drivers.simulated.cortex import MotorCortex
+from drivers.simulated.field_source import FieldSource, covered_fields
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import CortexSettings
 from rt_engine.errors import SettingsError
 from rt_engine.field.coil import Coil
 from rt_engine.field.placement import Floats, coil_pose, move
-from rt_engine.field.sphere import SphereField
-from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES
+
+Output = TypeVar("Output", float, Floats)
+"""Stimulator output, one or several."""
 
 RMT_UV = 50.0
 """An MEP above this counts for the resting motor threshold (article, II.A)."""
@@ -52,22 +55,20 @@ class Calibration:
     rmt_percent_mso: float
 
 
-def didt_a_per_s(coil: Coil, percent_mso: float) -> float:
-    """Return the coil current's rate of change at a stimulator output."""
+def didt_a_per_s(coil: Coil, percent_mso: Output) -> Output:
+    """Return the coil current's rate of change at a stimulator output, or at several."""
     return coil.max_didt_a_per_us * 1e6 * percent_mso / 100.0
 
 
-def calibrate(subject: Subject, cortex: MotorCortex, coil: Coil, settings: CortexSettings) -> Calibration:
+def calibrate(cortex: MotorCortex, source: FieldSource, settings: CortexSettings) -> Calibration:
     """Find the FDI hotspot, then the resting motor threshold there.
 
     Parameters
     ----------
-    subject
-        Anatomy and sphere.
     cortex
         The person's motor cortex.
-    coil
-        The coil.
+    source
+        Fields of the person's head and the coil.
     settings
         Variability.
 
@@ -78,27 +79,36 @@ def calibrate(subject: Subject, cortex: MotorCortex, coil: Coil, settings: Corte
     Raises
     ------
     SettingsError
-        If the threshold is not reached at the stimulator's maximum output.
+        If the threshold is not reached at the stimulator's maximum output, or the search leaves what the source covers.
     """
+    subject = source.head
     # Only what drives the FDI is needed here.
     used = np.flatnonzero(cortex.weight[FDI])
     weight = cortex.weight[FDI, used]
-    sphere = SphereField(subject.voxel_mm[used], subject.sphere_center_mm)
     trials = _trials(settings, TRIALS)
 
-    def field_per_percent(place: Floats) -> Floats:
-        return sphere.magnitude(coil, coil_pose(subject, place), didt_a_per_s(coil, 1.0))
+    def fields_per_percent(places: list[Floats], ways: list[tuple[float, float]]) -> Floats:
+        pose = np.stack([coil_pose(subject, place) for place in places])
+        didt = np.full(len(places), didt_a_per_s(source.coil, 1.0))
+
+        def describe(row: int) -> str:
+            right, forward = ways[row]
+            return f"the hotspot search, {right:+g} mm right and {forward:+g} mm forward of where it began"
+
+        return covered_fields(source, pose, didt, describe)[:, used].astype(np.float64)
 
     hotspot = cortex.center_mm[FDI] - subject.sphere_center_mm
     hotspot = hotspot / np.linalg.norm(hotspot)
     for half_mm, spacing_mm in SEARCH_MM:
-        # As an operator would: find an intensity that works here, then look around for the largest MEPs.
-        percent_mso = SEARCH_PERCENT_RMT / 100.0 * _threshold(cortex, field_per_percent(hotspot), weight, trials)
-        ticks = np.arange(-half_mm, half_mm + spacing_mm / 2.0, spacing_mm)
-        places = [move(hotspot, right, forward, subject.scalp_radius_mm) for right in ticks for forward in ticks]
-        recruited = [_recruited(cortex, percent_mso * field_per_percent(place), weight) for place in places]
+        ticks = np.arange(-half_mm, half_mm + spacing_mm / 2.0, spacing_mm).tolist()
+        ways = [(right, forward) for right in ticks for forward in ticks]
+        places = [move(hotspot, *way, subject.scalp_radius_mm) for way in ways]
+        fields = fields_per_percent(places, ways)
+        # As an operator would: find an intensity that works where one begins, then look for the largest MEPs around.
+        threshold = _threshold(cortex, fields[len(ways) // 2], weight, trials)
+        recruited = _recruited(cortex, SEARCH_PERCENT_RMT / 100.0 * threshold * fields, weight)
         hotspot = places[int(np.argmax(recruited))]
-    rmt_percent_mso = _threshold(cortex, field_per_percent(hotspot), weight, trials)
+    rmt_percent_mso = _threshold(cortex, fields_per_percent([hotspot], [(0.0, 0.0)])[0], weight, trials)
     if rmt_percent_mso > 100.0:
         raise SettingsError(
             f"the resting motor threshold is {rmt_percent_mso:.0f} % of the stimulator's output, which ends at 100 %; "
@@ -108,9 +118,8 @@ def calibrate(subject: Subject, cortex: MotorCortex, coil: Coil, settings: Corte
 
 
 def fdi_at_hotspot(
-    subject: Subject,
+    source: FieldSource,
     cortex: MotorCortex,
-    coil: Coil,
     calibration: Calibration,
     settings: CortexSettings,
     percent_rmt: float,
@@ -120,7 +129,7 @@ def fdi_at_hotspot(
 
     Parameters
     ----------
-    subject, cortex, coil, calibration, settings
+    source, cortex, calibration, settings
         As for `calibrate`, and its result.
     percent_rmt
         Intensity.
@@ -133,11 +142,9 @@ def fdi_at_hotspot(
         (trials,) float64, microvolts, without noise floor.
     """
     used = np.flatnonzero(cortex.weight[FDI])
-    didt = didt_a_per_s(coil, calibration.rmt_percent_mso * percent_rmt / 100.0)
-    field = SphereField(subject.voxel_mm[used], subject.sphere_center_mm).magnitude(
-        coil, calibration.hotspot_pose, didt
-    )
-    curve = _RecruitmentCurve(cortex, field, cortex.weight[FDI, used])
+    didt = didt_a_per_s(source.coil, calibration.rmt_percent_mso * percent_rmt / 100.0)
+    field = covered_fields(source, calibration.hotspot_pose[None], np.array([didt]), lambda _: "the hotspot")
+    curve = _RecruitmentCurve(cortex, field[0, used].astype(np.float64), cortex.weight[FDI, used])
     return curve.amplitude_uv(*_trials(settings, trials))
 
 

@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from drivers.simulated.emg import FRAME_SAMPLES, EmgSource
+from drivers.simulated.field_source import Progress
 from drivers.simulated.mep_waveform import WINDOW
-from drivers.simulated.session import Progress, SimulatedSession, compute_fields, make_session
+from drivers.simulated.session import SimulatedSession, compute_fields, make_session
 from drivers.simulated.settings import UV_PER_UNIT, SimulatedSubjectSettings
 from drivers.simulated.variability import read_without_emg
 from rt_engine.field.placement import Floats
@@ -191,7 +192,8 @@ def _stimulation_set(
     if not true_pose and settings.protocol.navigation_error_mm > 0.0:
         # Whoever trains on the set has only what the navigation said.
         pose = protocol.pose_navigated[pulses]
-        field = compute_fields(subject, session.coil, pose, session.percent_mso[pulses])
+        navigated = compute_fields(session.source, protocol, protocol.pose_navigated, session.percent_mso)
+        field = navigated[pulses]
     status = np.where(mep_uv < FLOOR_UV, int(MepStatus.NO_MEP), 0)
     status |= np.where(session.preactivated[pulses], int(MepStatus.PREACTIVATED), 0)
     status[:, [name in settings.emg.flat_muscles for name in settings.muscles]] |= int(MepStatus.FLAT)

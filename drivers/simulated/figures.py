@@ -43,9 +43,7 @@ def measure_figures(session: SimulatedSession, data: StimulationSet) -> Figures:
     Figures
     """
     fdi = {
-        percent: fdi_at_hotspot(
-            session.subject, session.cortex, session.coil, session.calibration, session.settings.cortex, percent
-        )
+        percent: fdi_at_hotspot(session.source, session.cortex, session.calibration, session.settings.cortex, percent)
         for percent in (100.0, 120.0, 240.0)
     }
     below = data.mep_uv < FLOOR_UV

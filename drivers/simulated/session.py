@@ -1,10 +1,8 @@
 """One simulated session, worked out before its first sample is sent: placements, fields, amplitudes, times."""
 
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,23 +11,17 @@ from drivers.simulated.coil_track import CoilTrack
 from drivers.simulated.cortex import MotorCortex, make_motor_cortex
 from drivers.simulated.electrodes import Electrodes, make_electrodes
 from drivers.simulated.emg import EmgSource, PulseTrain
+from drivers.simulated.field_source import FieldSource, Progress, covered_fields, make_field_source
 from drivers.simulated.mep_waveform import WAVEFORM_SAMPLES, WINDOW, mep_shapes
 from drivers.simulated.protocol import Protocol, make_protocol
 from drivers.simulated.random_streams import Purpose, random_stream
 from drivers.simulated.settings import SAMPLE_RATE_HZ, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.variability import Variability, draw_variability
 from rt_engine.errors import SettingsError
-from rt_engine.field.coil import Coil, figure_of_eight
+from rt_engine.field.coil import Coil
 from rt_engine.field.placement import Floats
-from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import Subject
 from rt_engine.muscles import ARTICLE_MUSCLES
-
-Progress = Callable[[int, int], None]
-"""Called with the number of fields that are done and that of all."""
-
-FIELD_THREADS = 4
-"""Threads that compute fields, at most; their number does not change the results."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,8 +30,8 @@ class SimulatedSession:
 
     Attributes
     ----------
-    settings, subject, coil, cortex, electrodes, calibration, protocol
-        What it is made of.
+    settings, subject, source, cortex, electrodes, calibration, protocol
+        What it is made of; `settings.field` says which source was taken, also where ``auto`` was set.
     percent_mso
         (n,) float64, stimulator output.
     field_v_per_m
@@ -56,7 +48,7 @@ class SimulatedSession:
 
     settings: SimulatedSubjectSettings
     subject: Subject
-    coil: Coil
+    source: FieldSource
     cortex: MotorCortex
     electrodes: Electrodes
     calibration: Calibration
@@ -67,6 +59,11 @@ class SimulatedSession:
     mep_noise_free_uv: Floats
     train: PulseTrain
     n_samples: int
+
+    @property
+    def coil(self) -> Coil:
+        """The coil."""
+        return self.source.coil
 
     @property
     def n_pulses(self) -> int:
@@ -103,13 +100,15 @@ def make_session(
     Raises
     ------
     SettingsError
-        If the hand knob is unknown or the stimulator too weak for this person.
+        If the hand knob is unknown, the stimulator too weak for this person, finite elements are wanted and the subject
+        has no basis, or a placement lies outside what the basis covers.
     """
-    coil = figure_of_eight()
+    source = make_field_source(subject, settings.field)
+    settings = msgspec.structs.replace(settings, field=source.kind)
     cortex = make_motor_cortex(subject, settings.cortex, settings.subject_seed)
     electrodes = make_electrodes(settings.emg, settings.cortex.crosstalk, settings.subject_seed)
-    calibration = calibrate(subject, cortex, coil, settings.cortex)
-    protocol = make_protocol(subject, calibration.hotspot, settings.protocol, settings.seed)
+    calibration = calibrate(cortex, source, settings.cortex)
+    protocol = make_protocol(source.head, calibration.hotspot, settings.protocol, settings.seed)
     percent_mso = calibration.rmt_percent_mso * protocol.intensity_percent_rmt / 100.0
     if percent_mso.max() > 100.0:
         raise SettingsError(
@@ -117,7 +116,7 @@ def make_session(
             f"{protocol.intensity_percent_rmt.max():.0f} % of it would be {percent_mso.max():.0f} %; the "
             "stimulator ends at 100 %: lower intensities_percent_rmt or theta_v_per_m"
         )
-    field = compute_fields(subject, coil, protocol.pose, percent_mso, progress)
+    field = compute_fields(source, protocol, protocol.pose, percent_mso, progress)
     variability = draw_variability(len(field), settings.cortex, settings.seed)
     mep_uv = _mep_waveforms(cortex, electrodes, field, variability, settings)
     sample = _pulse_samples(settings.protocol, settings.seed)
@@ -125,7 +124,7 @@ def make_session(
     return SimulatedSession(
         settings=settings,
         subject=subject,
-        coil=coil,
+        source=source,
         cortex=cortex,
         electrodes=electrodes,
         calibration=calibration,
@@ -140,18 +139,18 @@ def make_session(
 
 
 def compute_fields(
-    subject: Subject, coil: Coil, pose: Floats, percent_mso: Floats, progress: Progress | None = None
+    source: FieldSource, protocol: Protocol, pose: Floats, percent_mso: Floats, progress: Progress | None = None
 ) -> NDArray[np.float32]:
-    """Compute the field magnitudes of many placements.
+    """Compute the field magnitudes of a protocol's placements.
 
     Parameters
     ----------
-    subject
-        Gives voxels and sphere.
-    coil
-        The coil.
+    source
+        Fields of the subject and the coil.
+    protocol
+        Whose placements they are, for the error's text.
     pose
-        (n, 4, 4), coil frame to scanner space, mm.
+        (n, 4, 4), true or navigated, mm.
     percent_mso
         (n,), stimulator output.
     progress
@@ -161,18 +160,18 @@ def compute_fields(
     -------
     numpy.ndarray
         (n, V) float32, V/m.
+
+    Raises
+    ------
+    SettingsError
+        If a placement lies outside what the source covers.
     """
-    sphere = SphereField(subject.voxel_mm, subject.sphere_center_mm)
-    field = np.empty((len(pose), subject.n_voxels), np.float32)
 
-    def compute(pulse: int) -> None:
-        field[pulse] = sphere.magnitude(coil, pose[pulse], didt_a_per_s(coil, float(percent_mso[pulse])))
+    def describe(pulse: int) -> str:
+        right, forward = protocol.offset_mm[pulse]
+        return f"pulse {pulse + 1}, planned {right:+.0f} mm right and {forward:+.0f} mm forward of the hotspot"
 
-    with ThreadPoolExecutor(min(FIELD_THREADS, os.cpu_count() or 1)) as pool:
-        for done, _ in enumerate(pool.map(compute, range(len(pose))), start=1):
-            if progress is not None:
-                progress(done, len(pose))
-    return field
+    return covered_fields(source, pose, didt_a_per_s(source.coil, percent_mso), describe, progress)
 
 
 def _mep_waveforms(

@@ -173,6 +173,8 @@ class SimulatedSubjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid
     """Of the session: placements, variability, noise."""
     subject_seed: int = 0
     """Of the person: patches, thresholds, largest MEPs, electrodes. A model holds for one `subject_seed`."""
+    field: Literal["auto", "finite-elements", "sphere"] = "auto"
+    """Where the E-field comes from; auto: the subject's finite-element basis where it has one, else the sphere."""
     muscles: tuple[str, ...] = ARTICLE_MUSCLES
     """Muscles that have a channel, in the order of the channels."""
     channel_labels: tuple[str, ...] | None = None

@@ -8,21 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drivers.simulated.calibration import FDI, calibrate, fdi_at_hotspot
+from drivers.simulated.calibration import FDI, calibrate, didt_a_per_s, fdi_at_hotspot
 from drivers.simulated.cortex import make_motor_cortex
 from drivers.simulated.dataset import offline_set
+from drivers.simulated.field_source import SphereSource
 from drivers.simulated.figures import measure_figures
-from drivers.simulated.session import compute_fields, make_session
+from drivers.simulated.session import make_session
 from drivers.simulated.settings import CortexSettings, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.variability import draw_variability, read_without_emg
 from rt_engine.errors import SettingsError
-from rt_engine.field.coil import figure_of_eight
 from rt_engine.field.placement import coil_pose, move
 from rt_engine.field.subject_file import Subject, read_subject
 from rt_engine.muscles import ARTICLE_MUSCLES
 from tests.drivers.conftest import small_subject
 
 HEAD = small_subject()
+SOURCE = SphereSource(HEAD)
 CORTEX = make_motor_cortex(HEAD, CortexSettings(), 0)
 REST = np.zeros((1, len(ARTICLE_MUSCLES)))
 
@@ -120,28 +121,28 @@ def test_noise_floor_is_seen_without_mep_and_hardly_with_one() -> None:
 
 
 def test_half_of_the_trials_exceed_50_uv_at_the_threshold() -> None:
-    coil = figure_of_eight()
-    calibration = calibrate(HEAD, CORTEX, coil, CortexSettings())
-    trials = fdi_at_hotspot(HEAD, CORTEX, coil, calibration, CortexSettings(), 100.0)
+    calibration = calibrate(CORTEX, SOURCE, CortexSettings())
+    trials = fdi_at_hotspot(SOURCE, CORTEX, calibration, CortexSettings(), 100.0)
     assert (trials > 50.0).mean() == pytest.approx(0.5, abs=0.01)
-    above = fdi_at_hotspot(HEAD, CORTEX, coil, calibration, CortexSettings(), 105.0)
+    above = fdi_at_hotspot(SOURCE, CORTEX, calibration, CortexSettings(), 105.0)
     assert (above > 50.0).mean() > 0.55
 
 
 def test_nowhere_around_the_hotspot_are_meps_larger() -> None:
-    coil = figure_of_eight()
-    calibration = calibrate(HEAD, CORTEX, coil, CortexSettings())
+    calibration = calibrate(CORTEX, SOURCE, CortexSettings())
     around = [(0.0, 0.0)] + [(8 * np.cos(a), 8 * np.sin(a)) for a in np.arange(0, 2 * np.pi, np.pi / 4)]
     pose = np.stack([coil_pose(HEAD, move(calibration.hotspot, *way, HEAD.scalp_radius_mm)) for way in around])
-    field = compute_fields(HEAD, coil, pose, np.full(len(pose), 1.2 * calibration.rmt_percent_mso))
-    recruited = CORTEX.recruited(field, np.zeros((len(pose), len(ARTICLE_MUSCLES))))[:, FDI]
+    didt = np.full(len(pose), didt_a_per_s(SOURCE.coil, 1.2 * calibration.rmt_percent_mso))
+    recruited = CORTEX.recruited(
+        SOURCE.fields(pose, didt).magnitude_v_per_m, np.zeros((len(pose), len(ARTICLE_MUSCLES)))
+    )[:, FDI]
     assert recruited.argmax() == 0
 
 
 def test_stimulator_that_is_too_weak_is_an_error() -> None:
     deaf = CortexSettings(theta_v_per_m=800.0)
     with pytest.raises(SettingsError, match="theta_v_per_m"):
-        calibrate(HEAD, make_motor_cortex(HEAD, deaf, 0), figure_of_eight(), deaf)
+        calibrate(make_motor_cortex(HEAD, deaf, 0), SOURCE, deaf)
     nearly = SimulatedSubjectSettings(cortex=CortexSettings(theta_v_per_m=230.0), protocol=ProtocolSettings(pulses=4))
     with pytest.raises(SettingsError, match="intensities_percent_rmt"):
         make_session(HEAD, nearly)

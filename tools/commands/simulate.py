@@ -32,6 +32,10 @@ SetOption = Annotated[
 ]
 SeedOption = Annotated[int | None, typer.Option(help="Seed of the session: placements, variability, noise.")]
 SubjectSeedOption = Annotated[int | None, typer.Option(help="Seed of the person: patches, thresholds, electrodes.")]
+FieldOption = Annotated[
+    str | None,
+    typer.Option(help="E-field: auto (finite elements where the subject has their basis), finite-elements or sphere."),
+]
 PulsesOption = Annotated[int | None, typer.Option("--pulses", "-n", help="Number of pulses.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write the results as JSON, the last line of the output.")]
 
@@ -43,6 +47,7 @@ def stream(
     subject_seed: SubjectSeedOption = None,
     subject: SubjectOption = None,
     truth: Annotated[Path | None, typer.Option(help="Write what was sent to this data set (*.stim.h5).")] = None,
+    field: FieldOption = None,
     interval_s: Annotated[float | None, typer.Option(help="Mean time between two pulses.")] = None,
     interval_jitter_share: Annotated[
         float | None, typer.Option(help="Largest deviation from it, as a share of it.")
@@ -85,6 +90,7 @@ def stream(
     given = {
         "seed": seed,
         "subject_seed": subject_seed,
+        "field": field,
         "muscles": _names(muscles),
         "channel_labels": _names(labels),
         "protocol.pulses": pulses,
@@ -97,8 +103,8 @@ def stream(
         "feed.marker_delay_ms": marker_delay_ms,
         "feed.source_id": source_id,
     }
-    chosen = _chosen(settings, overrides, given)
-    anatomy, sha256 = _subject(subject)
+    chosen = chosen_session(settings, overrides, given)
+    anatomy, sha256 = given_subject(subject)
     if truth is not None and not truth.absolute().parent.is_dir():
         # Said now, and not when the session is over.
         raise SettingsError(f"--truth {truth}: there is no folder {truth.absolute().parent}; make it first")
@@ -140,6 +146,7 @@ def dataset(
         bool,
         typer.Option("--emg/--no-emg", help="Measure the MEPs in simulated EMG, as a live session sends it."),
     ] = False,
+    field: FieldOption = None,
     settings: SettingsOption = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
@@ -155,9 +162,9 @@ def dataset(
     from drivers.simulated.session import make_session
     from rt_engine.field.stimulation_file import write_stimulation_set
 
-    given = {"seed": seed, "subject_seed": subject_seed, "protocol.pulses": pulses}
-    chosen = _chosen(settings, overrides, given)
-    anatomy, subject_sha256 = _subject(subject)
+    given = {"seed": seed, "subject_seed": subject_seed, "field": field, "protocol.pulses": pulses}
+    chosen = chosen_session(settings, overrides, given)
+    anatomy, subject_sha256 = given_subject(subject)
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("E-fields", total=chosen.protocol.pulses)
         session = make_session(anatomy, chosen, lambda done, _: progress.update(task, completed=done))
@@ -194,12 +201,13 @@ def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def _subject(path: Path | None) -> tuple[Subject, str]:
+def given_subject(path: Path | None) -> tuple[Subject, str]:
+    """Read a subject, by default the one that ships; return it and its file's SHA-256."""
     chosen = path or Path(str(files("configs") / "demo" / "default.subject.h5"))
     return read_subject(chosen), file_sha256(chosen)
 
 
-def _chosen(path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> SimulatedSubjectSettings:
+def chosen_session(path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> SimulatedSubjectSettings:
     """Return the file's settings, with --set and then the options on top."""
     raw: dict[str, Any] = {}
     if path is not None:
