@@ -1,7 +1,7 @@
 """A laboratory's own head: the mesh that SimNIBS' `charm` (or `headreco`) makes, as tetrahedra with tissue tags.
 
-Also its outer surface, where the coil stands. How the file is laid out is the business of `gmsh_file`, what is solved in
-the head that of `trainer.efield`.
+Also its outer surface, where the coil stands. How the file is laid out is the business of `gmsh_file`, what is solved
+in the head that of `trainer.efield`.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def head_of(mesh: GmshMesh, path: Path, *, name: str = "", space: str = "", noti
     n_cells = len(mesh.tetrahedron)
     if not n_cells:
         raise DataError(
-            f"{path} holds no tetrahedra ({len(mesh.triangle)} triangles): it is a mesh of surfaces. Expected the head's "
-            "volume mesh, such as m2m_ID/ID.msh."
+            f"{path} holds no tetrahedra ({len(mesh.triangle)} triangles): it is a mesh of surfaces. Expected the "
+            "head's volume mesh, such as m2m_ID/ID.msh."
         )
     if not mesh.tetrahedron_tag.any():
         raise DataError(
@@ -84,8 +84,8 @@ def head_of(mesh: GmshMesh, path: Path, *, name: str = "", space: str = "", noti
     if not EXTENT_MM[0] <= extent <= EXTENT_MM[1]:
         raise DataError(
             f"The mesh of {path} extends over {extent:.4g} in its longest direction; a head in mm has "
-            f"{EXTENT_MM[0]:g} to {EXTENT_MM[1]:g}.{_unit_hint(extent)} SimNIBS' head meshes are in mm: scale the mesh, "
-            "and be sure that surfaces and coil poses are in mm too."
+            f"{EXTENT_MM[0]:g} to {EXTENT_MM[1]:g}.{_unit_hint(extent)} SimNIBS' head meshes are in mm: scale the "
+            "mesh, and be sure that surfaces and coil poses are in mm too."
         )
     return TetraHead(
         node_mm=node_mm,
@@ -131,8 +131,8 @@ def require_tissues(head: TetraHead, tags: Sequence[int] = NEEDED_TISSUES) -> No
 def outer_surface(head: TetraHead) -> Surface:
     """Take the outer boundary of a head: the scalp, the eyes, and where the mesh ends at the neck.
 
-    The boundary of the tetrahedra themselves is taken, not the mesh's triangles, which not every mesh has and which need
-    not all turn the same way. Of its pieces the largest is kept: the others enclose cavities.
+    The boundary of the tetrahedra themselves is taken, not the mesh's triangles, which not every mesh has and which
+    need not all turn the same way. Of its pieces the largest is kept: the others enclose cavities.
 
     Parameters
     ----------
