@@ -238,8 +238,8 @@ def _coordinate_system(path: str | Path, header: dict[str, tuple[int, str]]) -> 
     line, system = header["coordinate system"]
     if system not in ("Brainsight", "World") and not _NIFTI.fullmatch(system):
         raise FileFormatError(
-            f"{path}, line {line}: the coordinate system is {system!r}; expected NIfTI:..., World or Brainsight. Export "
-            "in NIfTI:Scanner or NIfTI:Aligned."
+            f"{path}, line {line}: the coordinate system is {system!r}; expected NIfTI:..., World or Brainsight. "
+            "Export in NIfTI:Scanner or NIfTI:Aligned."
         )
     return system
 

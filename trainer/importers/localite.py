@@ -64,8 +64,8 @@ def read_localite(path: str | Path) -> PoseTable:
         return _all_coils(path, root)
     what = WITHOUT_POSES.get(root.tag, "no list of Localite's that is known here")
     raise FileFormatError(
-        f"{path}, line {root.line}: the element {root.tag} holds {what}. Give TriggerMarkers_Coil*.xml, TriggerData*.xml "
-        "or *InstrumentMarker*.xml."
+        f"{path}, line {root.line}: the element {root.tag} holds {what}. Give TriggerMarkers_Coil*.xml, "
+        "TriggerData*.xml or *InstrumentMarker*.xml."
     )
 
 
@@ -147,8 +147,8 @@ def _all_coils(path: str | Path, root: Element) -> PoseTable:
             tables.append(_triggers(beside, marked))
     if not tables:
         raise FileFormatError(
-            f"{path}, line {root.line}: LocTMSTriggerData names {len(names)} files, and none has a TriggerMarker: no pulse "
-            "was recorded."
+            f"{path}, line {root.line}: LocTMSTriggerData names {len(names)} files, and none has a TriggerMarker: no "
+            "pulse was recorded."
         )
     return merged_coils(tables)
 
@@ -167,8 +167,8 @@ def _space(path: str | Path, root: Element) -> tuple[str, Floats]:
     if stated == "LPS":
         return "Localite, brought from LPS to RAS of the image", LPS_TO_RAS
     raise FileFormatError(
-        f"{path}, line {root.line}: {root.tag} has coordinateSpace {stated!r}; expected RAS or LPS. Left and right cannot "
-        "be told without it."
+        f"{path}, line {root.line}: {root.tag} has coordinateSpace {stated!r}; expected RAS or LPS. Left and right "
+        "cannot be told without it."
     )
 
 
@@ -192,7 +192,8 @@ def _float(path: str | Path, element: Element, name: str, what: str = "") -> flo
         return float("" if text is None else text)
     except ValueError as error:
         raise FileFormatError(
-            f"{path}, line {element.line}{', ' + what if what else ''}: {element.tag} has {name}={text!r}; expected a number."
+            f"{path}, line {element.line}{', ' + what if what else ''}: {element.tag} has {name}={text!r}; "
+            "expected a number."
         ) from error
 
 

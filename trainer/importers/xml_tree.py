@@ -77,8 +77,8 @@ def read_xml(path: str | Path) -> Element:
 
     def refuse(*_: object) -> None:
         raise FileFormatError(
-            f"{path}, line {parser.CurrentLineNumber}: the file declares a document type (DOCTYPE), with which it could "
-            "define entities without end; no navigator's pose file needs one. Is it another program's format?"
+            f"{path}, line {parser.CurrentLineNumber}: the file declares a document type (DOCTYPE), with which it "
+            "could define entities without end; no navigator's pose file needs one. Is it another program's format?"
         )
 
     parser.StartElementHandler = begin
@@ -90,8 +90,8 @@ def read_xml(path: str | Path) -> Element:
         parser.Parse(data, True)
     except expat.ExpatError as error:
         raise FileFormatError(
-            f"{path}, line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)}). Is the file truncated? "
-            "Export or copy it again."
+            f"{path}, line {error.lineno}: no well-formed XML ({expat.ErrorString(error.code)}). Is the file "
+            "truncated? Export or copy it again."
         ) from error
     except (LookupError, ValueError, UnicodeError) as error:  # an encoding that Python has not, or cannot give expat
         raise FileFormatError(
