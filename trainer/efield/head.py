@@ -217,6 +217,11 @@ def conductivity_of(tags: npt.NDArray[Any], conductivity: Mapping[int, float]) -
     return value[inverse].reshape(tags.shape)
 
 
+def describe_conductivity(conductivity: Mapping[int, float]) -> str:
+    """List conductivities in words, e.g. `white matter 0.126, grey matter 0.275`."""
+    return ", ".join(f"{TISSUE_NAME.get(tag, f'tag {tag}')} {value:g}" for tag, value in sorted(conductivity.items()))
+
+
 def _sha256(kind: str, *arrays: npt.NDArray[Any]) -> str:
     """Digest arrays with their shapes and types, independent of this machine's byte order."""
     digest = hashlib.sha256(kind.encode())

@@ -10,15 +10,20 @@ Everything is per unit of dI/dt: potentials in V per A/s, fields in V/m per A/s.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from rt_engine.field.coil import Coil
+from rt_engine.errors import DataError
+from rt_engine.field.coil import Coil, transform
+from rt_engine.field.sphere import MU0_OVER_4PI
 
 Floats = npt.NDArray[np.float64]
+
+_BLOCK = 1024  # points at a time: the pairs' distances then stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,3 +126,85 @@ class FieldSolver(Protocol):
         numpy.ndarray
             (n, 3) float64, mm.
         """
+
+
+def dadt_at(points_mm: Floats, coil: Coil, pose: Floats) -> Floats:
+    """Compute what the coil alone induces, dA/dt (Thielscher & Kammer 2004, Clin Neurophysiol 115:1697).
+
+    Parameters
+    ----------
+    points_mm : numpy.ndarray
+        (n, 3), mm.
+    coil : Coil
+        The coil.
+    pose : numpy.ndarray
+        (4, 4); coil frame to the points' space, mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n, 3) float64, V/m per A/s.
+    """
+    return vector_potential(points_mm, *transform(coil, pose))
+
+
+def vector_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: Floats) -> Floats:
+    """Add up the dipoles' vector potentials mu0 / (4 pi) m x r / |r|^3: (n, 3) V/m per A/s.
+
+    Written as (sum of w m) x point - sum of w m x position with w = |r|^-3: two matrix products.
+    """
+    moment_cross = np.cross(moment_am2_per_a, position_mm)
+    squared = (position_mm**2).sum(axis=1)
+    potential = np.empty((len(points_mm), 3))
+    for start in range(0, len(points_mm), _BLOCK):
+        point = points_mm[start : start + _BLOCK]
+        distance_squared = (point**2).sum(axis=1)[:, None] + squared - 2 * point @ position_mm.T
+        weight = 1 / (distance_squared * np.sqrt(distance_squared))
+        potential[start : start + _BLOCK] = np.cross(weight @ moment_am2_per_a, point) - weight @ moment_cross
+    # Lengths in mm instead of m: two powers of them are left.
+    potential *= MU0_OVER_4PI * 1e6
+    return potential
+
+
+def as_points(points_mm: npt.ArrayLike) -> Floats:
+    """Check that points are (n, 3) finite numbers, and return them as float64; DataError if not."""
+    points = np.asarray(points_mm, np.float64)
+    if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+        raise DataError(f"Points of the shape {points.shape}; expected finite numbers of the shape (n, 3), mm.")
+    return points
+
+
+def refuse_outside(outside: npt.NDArray[np.bool_], points_mm: Floats, element: str) -> None:
+    """Raise DataError if any of the points lies outside; say how many and where the first is."""
+    if outside.any():
+        first = points_mm[np.argmax(outside)].round(2).tolist()
+        raise DataError(
+            f"{int(outside.sum())} of {len(outside)} points lie in no {element}, the first at {first} mm. Are points "
+            "and head in the same space, in mm?"
+        )
+
+
+def check_coil_outside(coil: Coil, pose: Floats, is_inside: Callable[[Floats], npt.NDArray[np.bool_]]) -> None:
+    """Refuse a coil that cuts the head.
+
+    Parameters
+    ----------
+    coil : Coil
+        The coil.
+    pose : numpy.ndarray
+        (4, 4); coil frame to the head's space, mm.
+    is_inside : callable
+        Takes (n, 3) points in mm, says which lie in the conductor.
+
+    Raises
+    ------
+    DataError
+        A dipole lies in the conductor, where its field has no bounds; or the pose is no rigid motion.
+    """
+    position_mm, _ = transform(coil, pose)
+    n_inside = int(is_inside(position_mm).sum())
+    if n_inside:
+        raise DataError(
+            f"{n_inside} of the coil's {len(position_mm)} dipoles lie inside the head at this pose: {pose.tolist()}. "
+            "Is the pose in mm and in the head's space, and does the coil's +z axis point into the head?"
+        )

@@ -45,11 +45,16 @@ def sphere_head(
     Raises
     ------
     DataError
-        Radii that do not grow, as many tags as radii missing, or a voxel that no layer could hold.
+        Radii that do not grow, another number of tags, or voxels larger than the inner sphere.
     """
     radius_mm = np.asarray(radii_mm, np.float64)
     center = np.asarray(center_mm, np.float64)
-    if radius_mm.ndim != 1 or len(tags) != len(radius_mm) or not len(tags) or (np.diff(radius_mm, prepend=0) <= 0).any():
+    if (
+        radius_mm.ndim != 1
+        or len(tags) != len(radius_mm)
+        or not len(tags)
+        or (np.diff(radius_mm, prepend=0) <= 0).any()
+    ):
         raise DataError(f"Radii {list(radii_mm)} mm with tags {list(tags)}; expected growing radii, one tag for each.")
     if not 0 < resolution_mm <= radius_mm[0]:
         raise DataError(f"Voxels of {resolution_mm} mm; expected more than 0 and at most the inner radius.")
