@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
-from trainer.importers.freesurfer import Cortex, Floats, agreed_hemisphere, hemisphere_of_name, nibabel_module
+from trainer.importers.freesurfer import Cortex, agreed_hemisphere, hemisphere_of_name, nibabel_module
 
 Marks = npt.NDArray[np.bool_]
 

@@ -38,6 +38,8 @@ class GmshMesh:
         (T, 4) and (F, 3) int64; the cells' nodes, counted from 0.
     tetrahedron_tag, triangle_tag : numpy.ndarray
         (T,) and (F,) int64; the physical tags.
+    tetrahedron_place, triangle_place : numpy.ndarray
+        (T,) and (F,) int64; where each stands among all elements of the file, counted from 0.
     tetrahedron_data, triangle_data : mapping of str to numpy.ndarray
         (T,) or (T, c), and (F,) or (F, c) float64; `$ElementData` by name.
     node_data : mapping of str to numpy.ndarray
@@ -49,6 +51,8 @@ class GmshMesh:
     tetrahedron_tag: Integers
     triangle: Integers
     triangle_tag: Integers
+    tetrahedron_place: Integers
+    triangle_place: Integers
     tetrahedron_data: Mapping[str, Floats]
     triangle_data: Mapping[str, Floats]
     node_data: Mapping[str, Floats]
@@ -92,8 +96,10 @@ def read_gmsh(path: str | Path) -> GmshMesh:
     if curved:
         raise FileFormatError(f"{path} holds elements of second order ({curved[0]}); expected tetrahedra of 4 nodes.")
     tags = mesh.cell_data.get("gmsh:physical", mesh.cell_data.get("gmsh:geometrical"))
+    sizes = [len(block.data) for block in mesh.cells]
     if tags is None:
         tags = [np.zeros(len(block.data)) for block in mesh.cells]
+    places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     data = {name: blocks for name, blocks in mesh.cell_data.items() if not name.startswith("gmsh:")}
     node = np.ascontiguousarray(mesh.points, np.float64).reshape(-1, 3)
     cells: dict[str, Integers] = {}
@@ -111,6 +117,8 @@ def read_gmsh(path: str | Path) -> GmshMesh:
         tetrahedron_tag=_joined(mesh.cells, tags, "tetra").astype(np.int64),
         triangle=cells["triangle"],
         triangle_tag=_joined(mesh.cells, tags, "triangle").astype(np.int64),
+        tetrahedron_place=_joined(mesh.cells, places, "tetra").astype(np.int64),
+        triangle_place=_joined(mesh.cells, places, "triangle").astype(np.int64),
         tetrahedron_data={name: _joined(mesh.cells, blocks, "tetra") for name, blocks in data.items()},
         triangle_data={name: _joined(mesh.cells, blocks, "triangle") for name, blocks in data.items()},
         node_data={
