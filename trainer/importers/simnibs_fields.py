@@ -83,7 +83,7 @@ def read_many_simulations(
     zero = np.flatnonzero(~magnitude.any(axis=1)) + 1
     if len(zero):
         raise DataError(
-            f"{len(zero)} of the {len(magnitude)} simulations in {path} hold zeros only (the first is number {zero[0]}). "
+            f"{len(zero)} of the {len(magnitude)} simulations in {path} hold zeros only (first: number {zero[0]}). "
             "SimNIBS fills them one by one, so this run did not finish. Run it again."
         )
     return make_field_table(

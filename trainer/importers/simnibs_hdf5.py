@@ -179,9 +179,10 @@ def _mesh_sampling(
 ) -> tuple[VoxelSampling, str]:
     fitting = _columns(mesh, roi)[n_points]
     if len(fitting) > 1:
+        either = " or ".join(words for words, _ in fitting)
         raise DataError(
-            f"The {n_points} values per simulation of {path} may belong to {' or '.join(words for words, _ in fitting)}."
-            " Say the roi (tissue tags) that was simulated."
+            f"The {n_points} values per simulation of {path} may belong to {either}. Say "
+            "the roi (tissue tags) that was simulated."
         )
     words, column = fitting[0]
     if column is None:
