@@ -1,7 +1,7 @@
 """What a reduced basis of coil placements is: solved once per head and coil, combined for every pulse.
 
-The E-field in a head depends linearly on the coil's magnetic field there, and the fields of all placements near each
-other lie close to a space of few dimensions. So K well-chosen placements, the skeleton, are solved with finite elements
+The E-field in a head depends linearly on the coil's magnetic field there, and the fields of all placements near one
+place lie close to a space of few dimensions. So K well-chosen placements, the skeleton, are solved with finite elements
 (`trainer.efield.build_basis`), and any other placement's coil field is written as a combination of theirs; the same
 combination of their E-fields is its E-field. `field_basis` evaluates that. Here is only what is stored, and its check.
 """

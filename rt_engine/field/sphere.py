@@ -19,10 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError
-from rt_engine.field.coil import Coil, transform
-
-MU0_OVER_4PI = 1e-7
-"""T m / A; mu0 / (4 pi), exact to 1e-9 since the SI of 2019."""
+from rt_engine.field.coil import MU0_OVER_4PI, Coil, transform
 
 MIN_GAP_MM = 2.0
 """The least distance between the points' sphere and the nearest dipole, mm: nearer, the dipoles are not the coil."""

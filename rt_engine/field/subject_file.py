@@ -19,7 +19,7 @@ from rt_engine.errors import DataError, FileFormatError
 from rt_engine.field.basis_layout import basis_arrays, basis_attributes, read_basis
 from rt_engine.field.hdf5_file import Array, Attribute, read_hdf5, write_hdf5
 from rt_engine.field.reduced_basis import ReducedBasis, check_basis
-from rt_engine.field.surface import Surface
+from rt_engine.field.surface import Surface, check_surface
 from rt_engine.field.voxel_grid import check_grid, voxel_centers_mm
 
 SUBJECT_VERSION = 2
@@ -223,8 +223,14 @@ def check_subject(subject: Subject) -> None:
     if subject.hemisphere not in ("left", "right"):
         raise DataError(f"The hemisphere is {subject.hemisphere!r}; expected 'left' or 'right'.")
     check_grid(subject.voxel, subject.affine, subject.box_shape)
-    _check_surface("", subject.vertices, subject.triangles)
+    _check_array("vertices", subject.vertices, np.float32, (None, 3))
+    _check_array("triangles", subject.triangles, np.int32, (None, 3))
     _check_array("sphere_center_mm", subject.sphere_center_mm, np.float64, (3,))
+    if subject.triangles.size and not 0 <= subject.triangles.min() <= subject.triangles.max() < len(subject.vertices):
+        raise DataError(
+            f"The triangles name vertices {subject.triangles.min()} to {subject.triangles.max()}; "
+            f"the surface has {len(subject.vertices)} vertices, counted from 0."
+        )
     if not np.isfinite(subject.scalp_radius_mm):
         raise DataError(f"scalp_radius_mm is {subject.scalp_radius_mm}; expected a number of millimetres.")
     farthest_mm = np.linalg.norm(subject.voxel_mm - subject.sphere_center_mm, axis=1).max()
@@ -234,9 +240,7 @@ def check_subject(subject: Subject) -> None:
             f"{subject.scalp_radius_mm:.1f} mm; fit the sphere again."
         )
     if subject.scalp is not None:
-        _check_surface("scalp.", subject.scalp.vertices, subject.scalp.triangles)
-        if not len(subject.scalp.triangles):
-            raise DataError("The scalp has no triangles; leave it out where there is none.")
+        check_surface(subject.scalp, "scalp")
     if subject.basis is not None:
         check_basis(subject.basis)
         if subject.basis.n_voxels != subject.n_voxels:
@@ -250,16 +254,6 @@ def _scalp(arrays: dict[str, Array]) -> Surface | None:
     if not any(name.startswith("scalp/") for name in arrays):
         return None
     return Surface(arrays["scalp/vertices"], arrays["scalp/triangles"])
-
-
-def _check_surface(owner: str, vertices: npt.NDArray[Any], triangles: npt.NDArray[Any]) -> None:
-    _check_array(f"{owner}vertices", vertices, np.float32, (None, 3))
-    _check_array(f"{owner}triangles", triangles, np.int32, (None, 3))
-    if triangles.size and not 0 <= triangles.min() <= triangles.max() < len(vertices):
-        raise DataError(
-            f"{owner}triangles name vertices {triangles.min()} to {triangles.max()}; "
-            f"the surface has {len(vertices)} vertices, counted from 0."
-        )
 
 
 def _check_array(name: str, array: npt.NDArray[Any], dtype: type, shape: tuple[int | None, ...]) -> None:
