@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from rt_engine.errors import DataError
 from rt_engine.field.coil import figure_of_eight
 from rt_engine.field.sphere import sphere_field
+from trainer.efield.head import TetraHead
 from trainer.efield.sphere_head import SPHERE_RADII_MM, sphere_head
+from trainer.efield.tetra_fem import TetraFem
 from trainer.efield.voxel_fem import VoxelFem
+from trainer.importers.gmsh_file import read_gmsh
 
 INNER_MM = 70.0
 """Radius within which the sphere's inner error is taken."""
@@ -104,6 +109,51 @@ def sphere_errors(resolution_mm: float, *, n_poses: int = 2, seed: int = 0) -> S
         iterations=iterations,
         n_nodes=solver.n_nodes,
     )
+
+
+def tetra_sphere_error(mesh_path: str | Path, *, n_poses: int = 3, seed: int = 0) -> float:
+    """Compare the solver on tetrahedra with the closed form on a mesh of concentric spheres about the origin.
+
+    Parameters
+    ----------
+    mesh_path : str or Path
+        A Gmsh file in mm, tagged as SimNIBS does, e.g. its `sphere3.msh` (radii 85, 90 and 95 mm, tags 3, 4 and 5).
+    n_poses : int
+        Placements of the coil.
+    seed : int
+        Of the placements.
+
+    Returns
+    -------
+    float
+        Vector error in the innermost layer, at the tetrahedra's centres and weighted by their volumes.
+
+    Raises
+    ------
+    DataError, FileFormatError
+        The file cannot be read, holds no spheres, or a package is not installed.
+    """
+    mesh = read_gmsh(mesh_path)
+    radius_mm = np.linalg.norm(mesh.node, axis=1)
+    # In a full sphere's middle tetrahedra may miss the centre, but no layer then reaches less far out.
+    reach_mm = {
+        tag: radius_mm[mesh.tetrahedron[mesh.tetrahedron_tag == tag]].max() for tag in set(mesh.tetrahedron_tag)
+    }
+    if not reach_mm:
+        raise DataError(f"{mesh_path} holds no tetrahedra; expected a mesh of concentric spheres.")
+    innermost = mesh.tetrahedron[mesh.tetrahedron_tag == min(reach_mm, key=lambda tag: reach_mm[tag])]
+    corner = mesh.node[innermost]
+    points_mm = corner.mean(axis=1)
+    weight = np.abs(np.linalg.det(corner[:, 1:] - corner[:, :1]))[:, None]
+    solver = TetraFem(TetraHead(mesh.node, mesh.tetrahedron, mesh.tetrahedron_tag, "sphere", Path(mesh_path).name))
+    generator = np.random.default_rng(seed)
+    coil, error, norm = figure_of_eight(), 0.0, 0.0
+    for _ in range(n_poses):
+        pose = random_pose(max(reach_mm.values()) + COIL_GAP_MM, generator)
+        exact = sphere_field(points_mm, coil, pose, 1.0, ORIGIN_MM)
+        error += float((weight * (solver.solve_at(coil, pose, points_mm) - exact) ** 2).sum())
+        norm += float((weight * exact**2).sum())
+    return float(np.sqrt(error / norm))
 
 
 def random_pose(distance_mm: float, generator: np.random.Generator) -> Floats:

@@ -18,12 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError
-from rt_engine.field.coil import Coil, transform
-from rt_engine.field.sphere import MU0_OVER_4PI
+from rt_engine.field.coil import Coil, transform, vector_potential
 
 Floats = npt.NDArray[np.float64]
-
-_BLOCK = 1024  # points at a time: the pairs' distances then stay in a core's cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,24 +143,6 @@ def dadt_at(points_mm: Floats, coil: Coil, pose: Floats) -> Floats:
         (n, 3) float64, V/m per A/s.
     """
     return vector_potential(points_mm, *transform(coil, pose))
-
-
-def vector_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: Floats) -> Floats:
-    """Add up the dipoles' vector potentials mu0 / (4 pi) m x r / |r|^3: (n, 3) V/m per A/s.
-
-    Written as (sum of w m) x point - sum of w m x position with w = |r|^-3: two matrix products.
-    """
-    moment_cross = np.cross(moment_am2_per_a, position_mm)
-    squared = (position_mm**2).sum(axis=1)
-    potential = np.empty((len(points_mm), 3))
-    for start in range(0, len(points_mm), _BLOCK):
-        point = points_mm[start : start + _BLOCK]
-        distance_squared = (point**2).sum(axis=1)[:, None] + squared - 2 * point @ position_mm.T
-        weight = 1 / (distance_squared * np.sqrt(distance_squared))
-        potential[start : start + _BLOCK] = np.cross(weight @ moment_am2_per_a, point) - weight @ moment_cross
-    # Lengths in mm instead of m: two powers of them are left.
-    potential *= MU0_OVER_4PI * 1e6
-    return potential
 
 
 def as_points(points_mm: npt.ArrayLike) -> Floats:
