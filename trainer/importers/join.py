@@ -84,8 +84,8 @@ def join(
     if by == "order":
         if len(left) != len(right):
             raise DataError(
-                f"{left.source} has {len(left)} rows, {right.source} {len(right)}: they cannot be matched by order. Give "
-                "a column that both have (--by)."
+                f"{left.source} has {len(left)} rows, {right.source} {len(right)}: they cannot be matched by order. "
+                "Give a column that both have (--by)."
             )
         return [Match(row, row) for row in range(len(left))]
     if by == "time":

@@ -98,6 +98,7 @@ def _triggers(path: str | Path, root: Element) -> PoseTable:
         source=f"Localite {Path(path).name}",
         percent_mso=np.where(percent > 0, percent, np.nan),
         didt_a_per_us=np.where(didt > 0, didt, np.nan),
+        didt_measured=True,
         muscles=("Localite response",) if known else (),
         mep_uv=response[:, None] * factor if known and factor else np.empty((len(markers), 0)),
         column={

@@ -2,8 +2,8 @@
 
 What that code says, and no more:
 
-- One file per stimulation with a variable `box_matrix_E` (subjects 2 and 3) or `zone` (subject 1): the field's magnitude
-  in the 64^3 box. Files are taken by the number in their names; numbers of discarded stimulations are missing.
+- One file per stimulation with a variable `box_matrix_E` (subjects 2 and 3) or `zone` (subject 1): the field's
+  magnitude in the 64^3 box. Files are taken by the number in their names; those of discarded stimulations are missing.
 - One file with the MEPs of all, (n, m): `MEPampNormAll`, `MEPampNormAll_MBY` or `MD_RMT_110_120_130_140`, its rows in
   the order of the files above.
 - One file with the mask of BA4, (64, 64, 64): `mask` or `logical_mask`.
@@ -113,8 +113,8 @@ def read_mat_layout(paths: Sequence[str | Path], layout: MatLayout) -> ArrayData
     for kind in ("mask", "mep"):
         if len(found[kind]) != 1:
             raise DataError(
-                f"{len(found[kind])} of the files have a variable {' or '.join(NAMES[kind])}; expected one. Give the file "
-                f"with it, or its name: --mat-variable {kind}=NAME."
+                f"{len(found[kind])} of the files have a variable {' or '.join(NAMES[kind])}; expected one. Give the "
+                f"file with it, or its name: --mat-variable {kind}=NAME."
             )
     if not found["field"]:
         raise DataError(f"No file has a field ({' or '.join(NAMES['field'])}); name it: --mat-variable field=NAME.")
@@ -141,10 +141,13 @@ def read_mat_layout(paths: Sequence[str | Path], layout: MatLayout) -> ArrayData
 
 def _files(paths: Sequence[str | Path]) -> list[Path]:
     files: list[Path] = []
+    groups = [[path for path in map(Path, paths) if not path.is_dir()]]
     for path in map(Path, paths):
-        inside = list(path.glob("*.mat")) if path.is_dir() else [path]
-        if not inside:
-            raise DataError(f"The folder {path} has no .mat file.")
+        if path.is_dir():
+            groups.append(list(path.glob("*.mat")))
+            if not groups[-1]:
+                raise DataError(f"The folder {path} has no .mat file.")
+    for inside in groups:
         # 2 before 10, and equal numbers by name; MEPs and mask may lie among them.
         files += sorted(inside, key=lambda each: (*_numbers_of(each.stem), each.name))
     return files

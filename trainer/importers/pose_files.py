@@ -12,7 +12,7 @@ from rt_engine.errors import DataError, FileFormatError
 from trainer.importers.brainsight import TableName, read_brainsight
 from trainer.importers.localite import read_localite
 from trainer.importers.matsimnibs import read_matsimnibs
-from trainer.importers.pose_table import PoseTable, merged_coils
+from trainer.importers.pose_table import Floats, PoseTable, merged_coils, rigid_pose
 from trainer.importers.wild_text import read_lines
 
 
@@ -45,9 +45,39 @@ def read_poses(paths: Sequence[str | Path], *, table: TableName | None = None) -
     if not tables:
         raise DataError("No file with poses was given.")
     same_times = all(np.array_equal(each.time_s, tables[0].time_s) for each in tables)
-    if same_times and all(each.source.startswith("Localite") for each in tables):
+    if same_times and all("recordingTime" in each.column for each in tables):
         return merged_coils(tables)
     return _one_after_another(tables)
+
+
+def read_transform(path: str | Path) -> Floats:
+    """Read a rigid motion from a text file of four lines of four numbers.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4, 4) float64.
+
+    Raises
+    ------
+    FileFormatError
+        No such file, other numbers, or no rigid motion.
+    """
+    rows = []
+    for number, line in enumerate(read_lines(path), start=1):
+        if line.strip() and not line.lstrip().startswith("#"):
+            try:
+                rows.append([float(cell) for cell in line.replace(",", " ").replace(";", " ").split()])
+            except ValueError as error:
+                raise FileFormatError(f"{path}, line {number}: expected four numbers; found {line[:60]!r}.") from error
+    if [len(row) for row in rows] != [4, 4, 4, 4]:
+        raise FileFormatError(f"{path}: {len(rows)} lines with numbers; expected four lines of four.")
+    return rigid_pose(np.array(rows), str(path), position=False)
 
 
 def _read(path: Path, table: TableName | None) -> PoseTable:

@@ -49,6 +49,8 @@ class PoseTable:
         (n,) float64, % of the stimulator's maximum output; NaN if unknown.
     didt_a_per_us : numpy.ndarray
         (n,) float64, A/us; NaN if unknown.
+    didt_measured : bool
+        Whether that is the stimulator's own reading, and not what a simulation was run with.
     muscles : tuple of str
         Names of the m EMG channels that the file has amplitudes of; often none.
     mep_uv : numpy.ndarray
@@ -67,6 +69,7 @@ class PoseTable:
     origin_known: bool = True
     percent_mso: Floats = field(default_factory=lambda: np.empty(0))
     didt_a_per_us: Floats = field(default_factory=lambda: np.empty(0))
+    didt_measured: bool = False
     muscles: tuple[str, ...] = ()
     mep_uv: Floats = field(default_factory=lambda: np.empty((0, 0)))
     column: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
