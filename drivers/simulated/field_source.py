@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rt_engine.errors import SettingsError
 from rt_engine.field.coil import Coil, figure_of_eight
+from rt_engine.field.field_basis import FieldBasis
 from rt_engine.field.placement import Floats
 from rt_engine.field.reduced_basis import ReducedBasis
 from rt_engine.field.sphere import SphereField
@@ -131,8 +132,6 @@ class BasisSource:
     kind: FieldKind = "finite-elements"
 
     def __init__(self, subject: Subject, basis: ReducedBasis) -> None:
-        from rt_engine.field.field_basis import FieldBasis
-
         self.coil = basis.coil
         self.head = subject
         self._basis = FieldBasis(basis)

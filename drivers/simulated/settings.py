@@ -1,5 +1,6 @@
 """Settings of the simulated subject: what can be chosen, in which unit, and what is refused."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -18,6 +19,15 @@ UV_PER_UNIT = {"microvolts": 1.0, "uV": 1.0, "mV": 1e3, "V": 1e6}
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise SettingsError(message)
+
+
+def _require_finite(settings: msgspec.Struct) -> None:
+    """Refuse inf and nan, which TOML can say."""
+    for name in settings.__struct_fields__:
+        value = getattr(settings, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        finite = all(math.isfinite(number) for number in numbers if isinstance(number, float))
+        _require(finite, f"{name} is {value}; expected finite numbers")
 
 
 class CortexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -49,10 +59,12 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Share of trials and muscles in which the muscle is not at rest."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         for name in ("patch_mm", "theta_v_per_m", "beta_share", "maximum_uv"):
             _require(getattr(self, name) > 0.0, f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("common_sd_ln", "private_sd_ln", "output_sd_log10", "floor_uv"):
             _require(getattr(self, name) >= 0.0, f"{name} is {getattr(self, name)}; it must not be negative")
+        _require(abs(self.drift_ln) <= 1.0, f"drift_ln is {self.drift_ln}; expected -1 to 1, a factor of e at most")
         _require(0.0 <= self.crosstalk <= 0.2, f"crosstalk is {self.crosstalk}; expected 0 to 0.2")
         _require(0.0 <= self.preactivated_share <= 1.0, f"preactivated_share is {self.preactivated_share}; not a share")
 
@@ -82,6 +94,7 @@ class ProtocolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """SD per axis of the navigation's error; what is recorded is then not where the coil was."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require(self.pulses >= 1, f"pulses is {self.pulses}; at least one is needed")
         _require(
             len(self.intensities_percent_rmt) > 0 and all(0.0 < i <= 300.0 for i in self.intensities_percent_rmt),
@@ -132,6 +145,7 @@ class EmgSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Muscles whose electrode is off: every sample is 0."""
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         low, high = self.noise_rms_uv
         _require(0.0 <= low <= high, f"noise_rms_uv is {self.noise_rms_uv}; expected a range from low to high")
         _require(
@@ -160,6 +174,7 @@ class FeedSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     pose_rate_hz: float = 20.0
 
     def __post_init__(self) -> None:
+        _require_finite(self)
         _require(bool(self.source_id), "source_id is empty; a stream without it cannot be found again")
         _require(1 <= self.block_samples <= 400, f"block_samples is {self.block_samples}; expected 1 to 400")
         _require(self.marker_delay_ms >= 0.0, f"marker_delay_ms is {self.marker_delay_ms}; it must not be negative")

@@ -1,6 +1,7 @@
 """A small head for the tests of the simulated subject, and short sessions on it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -8,6 +9,10 @@ import pytest
 
 from drivers.simulated.session import SimulatedSession, make_session
 from drivers.simulated.settings import EmgSettings, ProtocolSettings, SimulatedSubjectSettings
+from rt_engine.field.coil import figure_of_eight
+from rt_engine.field.placement import coil_pose, move
+from rt_engine.field.reduced_basis import ReducedBasis
+from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import MNI_RAS, Subject
 
 QUIET = EmgSettings(noise_rms_uv=(0.0, 0.0), hum_uv=0.0, artefact_uv=0.0, artefact_leak_uv=0.0)
@@ -42,9 +47,51 @@ def small_subject(hemisphere: str = "left") -> Subject:
     )
 
 
+def with_basis(subject: Subject, half_mm: float = 45.0, n_skeleton: int = 150) -> Subject:
+    """Give a subject a basis that covers a square of the scalp; its "finite elements" are the closed form."""
+    rng = np.random.default_rng(0)
+    knob = np.array([-37.0, -23.0, 57.0]) * ([1, 1, 1] if subject.hemisphere == "left" else [-1, 1, 1])
+    middle = knob - subject.sphere_center_mm
+    places = [move(middle, *rng.uniform(-half_mm, half_mm, 2), subject.scalp_radius_mm) for _ in range(n_skeleton)]
+    poses = [
+        coil_pose(subject, place, rotation_deg=rng.normal(0, 8), tilt_deg=tuple(rng.normal(0, 4, 2)))
+        for place in places
+    ]
+    coil = figure_of_eight()
+    sphere = SphereField(subject.voxel_mm, subject.sphere_center_mm)
+    fields = np.stack([sphere.field(coil, pose, 1.0).ravel() for pose in poses])
+    mixing, size, components = np.linalg.svd(fields, full_matrices=False)
+    direction = rng.normal(size=(600, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    inside = subject.sphere_center_mm + direction * rng.uniform(30, 72, (600, 1))
+    near = ((inside - subject.sphere_center_mm) @ middle) > 0.0
+    scale = np.abs(components).max(axis=1)
+    return replace(
+        subject,
+        basis=ReducedBasis(
+            coil=coil,
+            skeleton_pose=np.stack(poses),
+            sample_mm=inside[near],
+            mixing=mixing.astype(np.float32),
+            components=(components / scale[:, None]).reshape(len(size), -1, 3).astype(np.float32),
+            scale=(scale * size).astype(np.float32),
+            residual_limit=0.02,
+            covered_mm=np.stack(poses)[:, :3, 3].astype(np.float32),
+            covered_radius_mm=10.0,
+            method="closed form, for tests",
+        ),
+    )
+
+
 @pytest.fixture(scope="session")
 def subject() -> Subject:
     return small_subject()
+
+
+@pytest.fixture(scope="session")
+def solved(subject: Subject) -> Subject:
+    """Return the same head with a basis."""
+    return with_basis(subject)
 
 
 @pytest.fixture(scope="session")
