@@ -34,8 +34,8 @@ FEWEST_VOXELS = 100
 """BA4 of an adult has some thousand voxels of 1 mm; fewer than this is a label gone wrong."""
 
 ASTRAY_SHARE = 0.3
-"""Largest share of BA4's voxels that may lie outside of the mesh's white and grey matter. Two programs' cortex differs by
-parts of a millimetre, of the 2 to 3 that it is thick; surfaces in another space miss it altogether."""
+"""Largest share of the voxels of BA4 that may lie outside of the white and grey matter of the mesh. Two programs place
+the cortex parts of a millimetre apart, of the 2 to 3 that it is thick; surfaces in another space miss it altogether."""
 
 SCALP_PATCH_MM = 120.0
 """The scalp is kept this far around the place over BA4: where the coil and its wings come, and no face."""
