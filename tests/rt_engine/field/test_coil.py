@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rt_engine.errors import DataError
 from rt_engine.field.coil import Coil, check_pose, figure_of_eight, transform
+from rt_engine.field.dipole_file import read_dipole_file
 from rt_engine.field.sphere import sphere_field
 
 MAGSTIM_CCD = Path(__file__).parents[4] / "shared" / "data" / "mesh_and_coil" / "Magstim_70mm_Fig8.ccd"
@@ -147,8 +148,7 @@ def test_a_coil_that_cannot_be_is_refused(size):
     not MAGSTIM_CCD.exists(), reason="needs ../shared/data/mesh_and_coil, which is not in the repository"
 )
 def test_the_field_is_that_of_the_magstim_coil_of_simnibs():
-    rows = np.loadtxt(MAGSTIM_CCD, skiprows=3)
-    magstim = Coil("Magstim 70 mm", rows[:, :3] * 1e3, rows[:, 3:], 171.0)
+    magstim = read_dipole_file(MAGSTIM_CCD, max_didt_a_per_us=171.0)
     found, expected = (
         sphere_field(cortex_points_mm(), coil, pose_on_top(), 1e6, (0, 0, 0)) for coil in (figure_of_eight(), magstim)
     )
