@@ -81,13 +81,14 @@ def head_planes(head: VoxelHead, subject: Subject) -> "Figure":
     colours = ListedColormap([COLOUR[tag] for tag in range(len(COLOUR))])
     norm = BoundaryNorm(np.arange(len(COLOUR) + 1) - 0.5, len(COLOUR))
 
-    figure = new_figure(9.0, 3.7)
-    panels = figure.subplots(1, 3)
+    figure = new_figure(9.2, 4.0)
+    size = np.array(head.label.shape)
+    panels = figure.subplots(1, 3, width_ratios=[int(size[across]) for _, _, across, _ in PLANES])
     for panel, (plane, cut, across, up) in zip(panels, PLANES, strict=True):
         index = int(np.rint((center_mm[cut] - origin_mm[cut]) / step_mm))
         cut_mm = origin_mm[cut] + index * step_mm
         low = origin_mm - step_mm / 2.0
-        high = low + step_mm * np.array(head.label.shape)
+        high = low + step_mm * size
         panel.imshow(
             np.take(head.label, index, axis=cut).T,
             origin="lower",
