@@ -172,7 +172,7 @@ def vector_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: F
     Parameters
     ----------
     points_mm : numpy.ndarray
-        (n, 3), mm; the points, none on a dipole.
+        (n, 3), mm; the points. One that lies on a dipole gets values that are not finite.
     position_mm : numpy.ndarray
         (d, 3), mm; the dipoles, in the points' space (`transform`).
     moment_am2_per_a : numpy.ndarray
@@ -188,7 +188,8 @@ def vector_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: F
     r, d = (points_mm - origin_mm) * 1e-3, (position_mm - origin_mm) * 1e-3
     both = np.concatenate([moment_am2_per_a, np.cross(moment_am2_per_a, d)], axis=1)
     summed = _over_cubed_distance(r, d, both)
-    return MU0_OVER_4PI * (np.cross(summed[:, :3], r) - summed[:, 3:])
+    with np.errstate(invalid="ignore"):
+        return MU0_OVER_4PI * (np.cross(summed[:, :3], r) - summed[:, 3:])
 
 
 def scalar_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: Floats) -> Floats:
@@ -211,7 +212,8 @@ def scalar_potential(points_mm: Floats, position_mm: Floats, moment_am2_per_a: F
     r, d = (points_mm - origin_mm) * 1e-3, (position_mm - origin_mm) * 1e-3
     both = np.concatenate([moment_am2_per_a, (moment_am2_per_a * d).sum(axis=1, keepdims=True)], axis=1)
     summed = _over_cubed_distance(r, d, both)
-    potential: Floats = MU0_OVER_4PI * ((summed[:, :3] * r).sum(axis=1) - summed[:, 3])
+    with np.errstate(invalid="ignore"):
+        potential: Floats = MU0_OVER_4PI * ((summed[:, :3] * r).sum(axis=1) - summed[:, 3])
     return potential
 
 

@@ -203,11 +203,11 @@ class FieldBasis:
     def _fit(self, pose: Floats) -> tuple[Floats, float]:
         """Fit a placement's potential; return the components' weights (R,) and the residual."""
         potential = self._potential(pose)
+        if not np.isfinite(potential).all():  # a dipole lies on a sample point: nothing of that can be fitted
+            return np.zeros(len(self._to_components)), 1.0
         along = self._left_transposed @ potential
         left_over = potential - self._left @ along
-        residual = float(np.sqrt((left_over @ left_over) / (potential @ potential)))
-        # A sample point that coincides with a dipole: nothing of such a placement can be fitted.
-        return self._to_components @ along, residual if np.isfinite(residual) else 1.0
+        return self._to_components @ along, float(np.sqrt((left_over @ left_over) / (potential @ potential)))
 
     def _combine(self, weight: Floats, didt_a_per_s: float) -> npt.NDArray[np.float32]:
         """Sum the weighted components, (V, 3) float32, V/m."""

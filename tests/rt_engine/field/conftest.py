@@ -1,10 +1,17 @@
 """A small subject and a small data set, complete in every part."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from rt_engine.field.coil import figure_of_eight
 from rt_engine.field.stimulation_file import StimulationSet, Truth
 from rt_engine.field.subject_file import MNI_RAS, Subject
+from rt_engine.field.surface import Surface
+from trainer.efield.build_basis import build_basis
+from trainer.efield.coverage import Coverage, covered_poses
+from trainer.efield.sphere_solver import SphereSolver
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +65,17 @@ def stimulations(subject: Subject) -> StimulationSet:
             pushed_at=np.array([1.1, 6.1, np.nan, np.nan]),
         ),
     )
+
+
+@pytest.fixture(scope="session")
+def with_basis(subject: Subject) -> Subject:
+    """Return the subject with a scalp, and a basis of 60 placements on its sphere, up to 25 mm from over its voxels."""
+    solver = SphereSolver(subject.sphere_center_mm, subject.scalp_radius_mm)
+    coverage = Coverage(radius_mm=25.0, rotation_deg=60.0, tilt_deg=5.0, gap_mm=(0.0, 6.0))
+    candidates = covered_poses(subject, 400, seed=1, coverage=coverage)
+    basis = build_basis(solver, figure_of_eight(), candidates, subject.voxel_mm, 60)
+    corner = np.array([[120.0, 0, 0], [-120, 0, 0], [0, 120, 0], [0, -120, 0], [0, 0, 120], [0, 0, -120]], np.float32)
+    octahedron = np.array(
+        [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]], np.int32
+    )
+    return replace(subject, basis=basis, scalp=Surface(corner, octahedron))
