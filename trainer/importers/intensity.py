@@ -1,4 +1,4 @@
-"""How strong each pulse was: % of the stimulator's output, % of the resting motor threshold, or dI/dt; one from another."""
+"""How strong each pulse was: % of the output, % of the resting motor threshold, dI/dt, and one from another."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def given_intensities(values: Floats, unit: str) -> Intensities:
     known = values[~np.isnan(values)]
     if known.size and (known.min() < 0 or not least <= known.max() <= most):
         raise DataError(
-            f"The intensities are {known.min():g} to {known.max():g}; as {what}, expected 0 or more, the largest {least:g} "
-            f"to {most:g}. Is the unit another one, or are they fractions? State it with --intensity-unit."
+            f"The intensities are {known.min():g} to {known.max():g}; as {what}, expected 0 or more, the largest "
+            f"{least:g} to {most:g}. Is the unit another one, or are they fractions? State it with --intensity-unit."
         )
     nothing = np.full(len(values), np.nan)
     return Intensities(

@@ -94,7 +94,7 @@ def _stacked(path: Path, array: Floats, what: str) -> Iterator[_Found]:
     last = array.shape[:2] == (4, 4)
     if first and last:
         # Four matrices: the last row of each tells which axis counts them.
-        first = bool(np.allclose(array[:, 3], (0, 0, 0, 1), equal_nan=True))
+        first = not np.allclose(np.moveaxis(array, 2, 0)[:, 3], (0, 0, 0, 1))
     if not first and not last:
         raise FileFormatError(f"{path}: {what} has the shape {array.shape}; expected (4, 4), (n, 4, 4) or (4, 4, n).")
     if not first:

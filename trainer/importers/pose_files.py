@@ -95,8 +95,11 @@ def _read(path: Path, table: TableName | None) -> PoseTable:
         raise FileFormatError(
             f"{path} ends with {kind!r}; expected .txt (Brainsight), .xml (Localite), .mat, .npy, .csv, .json or .mrk."
         )
-    first = next((line for line in read_lines(path) if line.strip()), "")
+    lines = [line for line in read_lines(path) if line.strip()]
+    first = next((line for line in lines if not line.startswith("#")), "")
     # Four numbers are a matrix's row; all else must be what Brainsight writes, and its reader says what is not.
+    if lines and lines[0].startswith("# Version"):
+        first = ""
     numbers = first.replace(",", " ").replace(";", " ").split()
     if len(numbers) in (4, 16) and all(_is_number(cell) for cell in numbers):
         return read_matsimnibs(path)

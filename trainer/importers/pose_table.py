@@ -159,7 +159,7 @@ def rigid_pose(matrix: npt.ArrayLike, where: str, *, position: bool = True) -> F
     axes = pose[:3, :3]
     length = np.linalg.norm(axes, axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > AXES_TOLERANCE:
-        if length.min() > 0 and length.max() / length.min() < 1 + AXES_TOLERANCE:
+        if length.min() > 0 and np.abs(axes.T @ axes / length.mean() ** 2 - np.eye(3)).max() < AXES_TOLERANCE:
             raise FileFormatError(
                 f"{where}: the axes have the length {length.mean():g}; expected 1. Is the matrix scaled (mixed units)?"
             )
