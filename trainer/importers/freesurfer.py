@@ -133,6 +133,11 @@ def hemisphere_of_name(path: Path) -> Hemisphere | None:
     return sides[0] if len(sides) == 1 else None
 
 
+def is_gifti(path: Path) -> bool:
+    """Tell GIFTI from FreeSurfer's own formats by the file's name."""
+    return path.name.lower().endswith((".gii", ".gii.gz"))
+
+
 def agreed_hemisphere(files: list[tuple[Path, Hemisphere | None]], given: Hemisphere | None) -> Hemisphere:
     """Find the hemisphere that all files are of.
 
@@ -188,12 +193,12 @@ def _read_surface(path: Path, volume: Floats | None) -> _Surface:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing volume information, which is dealt with below
-            found = _read_gifti(path) if path.suffix == ".gii" else _read_geometry(path)
+            found = _read_gifti(path) if is_gifti(path) else _read_geometry(path)
     except (FileFormatError, DataError):
         raise
     except Exception as error:  # whatever nibabel's parsing trips over in a damaged file
         raise FileFormatError(
-            f"{path} cannot be read as a {'GIFTI' if path.suffix == '.gii' else 'FreeSurfer'} surface "
+            f"{path} cannot be read as a {'GIFTI' if is_gifti(path) else 'FreeSurfer'} surface "
             f"({type(error).__name__}: {error}). Expected a whole file such as lh.white, lh.pial or *.surf.gii."
         ) from error
     vertices, triangles, stated, side = found

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
-from trainer.importers.freesurfer import Cortex, agreed_hemisphere, hemisphere_of_name, nibabel_module
+from trainer.importers.freesurfer import Cortex, agreed_hemisphere, hemisphere_of_name, is_gifti, nibabel_module
 
 Marks = npt.NDArray[np.bool_]
 
@@ -67,7 +67,7 @@ def read_area(
         agreed_hemisphere([(path, hemisphere_of_name(path))], cortex.hemisphere)
     chosen = np.zeros(len(cortex.white_mm), bool)
     for path in paths[: len(labels)]:
-        chosen |= _only_area(path, cortex) if path.suffix == ".gii" else _read_label(path, cortex)
+        chosen |= _only_area(path, cortex) if is_gifti(path) else _read_label(path, cortex)
     if annotation is not None:
         chosen |= _read_annotation(paths[-1], areas, cortex)
     return chosen
@@ -129,7 +129,7 @@ def _check_coordinates(
 
 
 def _read_annotation(path: Path, areas: Sequence[str], cortex: Cortex) -> Marks:
-    names, key_of_vertex = _gifti_labels(path) if path.suffix == ".gii" else _annot_labels(path)
+    names, key_of_vertex = _gifti_labels(path) if is_gifti(path) else _annot_labels(path)
     _check_count(path, key_of_vertex, cortex)
     chosen = np.zeros(len(cortex.white_mm), bool)
     if not areas:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -49,31 +48,39 @@ class BallMesh:
     triangle_tag: npt.NDArray[np.int64]
 
 
+def _sphere(n: int) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Spread points over the unit sphere and triangulate them, counter-clockwise from outside."""
+    k = np.arange(n) + 0.5
+    height, turn = 1 - 2 * k / n, np.pi * (1 + 5**0.5) * k
+    direction = np.column_stack([np.sqrt(1 - height**2) * np.cos(turn), np.sqrt(1 - height**2) * np.sin(turn), height])
+    triangles = ConvexHull(direction).simplices.astype(np.int64)
+    a, b, c = np.moveaxis(direction[triangles], 1, 0)
+    inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), a) < 0
+    triangles[inward] = triangles[inward][:, ::-1]
+    return direction, triangles
+
+
 @cache
 def ball() -> BallMesh:
-    """Map a grid of cubes to a ball: concentric cubes become concentric spheres, so every shell has an exact border."""
-    levels = np.array([0.0, *RADII_MM])
-    axis = np.concatenate([-levels[:0:-1], levels])
-    n = len(axis)
-    grid = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), axis=-1).reshape(-1, 3)
-    length = np.linalg.norm(grid, axis=1)
-    node = grid * (np.abs(grid).max(axis=1) / np.maximum(length, 1e-12))[:, None]
-    cube = np.stack(np.meshgrid(*[np.arange(n - 1)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
-    parts = []
-    for way in permutations(range(3)):
-        corner = [cube]
-        for step in way:
-            corner.append(corner[-1] + np.eye(3, dtype=int)[step])
-        parts.append(np.stack([np.ravel_multi_index(tuple(c.T), (n, n, n)) for c in corner], axis=1))
+    """Extrude a triangulated sphere inwards: every shell has an exact border."""
+    direction, triangle = _sphere(600)
+    n = len(direction)
+    node = np.concatenate([np.zeros((1, 3)), *[direction * radius for radius in RADII_MM]])
+    # Corners in rising order: neighbouring prisms then cut the wall they share along the same diagonal.
+    a, b, c = np.sort(triangle, axis=1).T + 1
+    parts = [np.stack([np.zeros_like(a), a, b, c], axis=1)]
+    for inner in range(0, (len(RADII_MM) - 1) * n, n):
+        low, high = (a + inner, b + inner, c + inner), (a + inner + n, b + inner + n, c + inner + n)
+        parts.append(np.stack([low[0], low[1], low[2], high[2]], axis=1))
+        parts.append(np.stack([low[0], low[1], high[1], high[2]], axis=1))
+        parts.append(np.stack([low[0], high[0], high[1], high[2]], axis=1))
     tetra = np.concatenate(parts)
-    # A cube's shell is that of its outermost corner.
+    # A prism's shell is that of its outermost corner.
     outer = np.linalg.norm(node[tetra], axis=2).max(axis=1)
     tag = np.full(len(tetra), SHELLS_MM[-1][1])
     for radius, tissue in reversed(SHELLS_MM):
         tag[outer <= radius + 1e-6] = tissue
-    faces = np.sort(np.concatenate([tetra[:, list(f)] for f in ((1, 2, 3), (0, 2, 3), (0, 1, 3), (0, 1, 2))]), axis=1)
-    unique, count = np.unique(faces, axis=0, return_counts=True)
-    scalp = unique[count == 1]
+    scalp = triangle + 1 + (len(RADII_MM) - 1) * n
     return BallMesh(node, tetra, tag, scalp, np.full(len(scalp), 1005))
 
 
@@ -115,14 +122,8 @@ def changed(**parts: Any) -> BallMesh:
 
 @cache
 def hemisphere(n: int = 5000) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
-    """Make the left hemisphere: white and pial vertices in scanner RAS, and triangles counter-clockwise from outside."""
-    k = np.arange(n) + 0.5
-    height, turn = 1 - 2 * k / n, np.pi * (1 + 5**0.5) * k
-    direction = np.column_stack([np.sqrt(1 - height**2) * np.cos(turn), np.sqrt(1 - height**2) * np.sin(turn), height])
-    triangles = ConvexHull(direction).simplices.astype(np.int64)
-    a, b, c = np.moveaxis(direction[triangles], 1, 0)
-    inward = np.einsum("ij,ij->i", np.cross(b - a, c - a), a) < 0
-    triangles[inward] = triangles[inward][:, ::-1]
+    """Make the left hemisphere: white and pial vertices in scanner RAS, and triangles."""
+    direction, triangles = _sphere(n)
     fold = 1 + 0.03 * np.sin(9 * np.arctan2(direction[:, 1], direction[:, 2]))
     center, axes = np.array([-35.0, 0.0, 5.0]), np.array([29.0, 60.0, 50.0])
     pial = center + direction * axes * fold[:, None]
