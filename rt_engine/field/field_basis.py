@@ -100,8 +100,9 @@ class FieldBasis:
         self._left = np.ascontiguousarray(left[:, kept])
         self._left_transposed = np.ascontiguousarray(self._left.T)
         to_skeleton = (right[kept].T / value[kept]) / length[:, None]
-        self._to_components = np.ascontiguousarray(basis.mixing.T.astype(np.float64) @ to_skeleton)
-        components = basis.components.astype(np.float32) * basis.scale[:, None, None]
+        # The order in memory decides how sums are rounded: one order, wherever the basis comes from.
+        self._to_components = np.ascontiguousarray(basis.mixing.T, np.float64) @ np.ascontiguousarray(to_skeleton)
+        components = np.ascontiguousarray(basis.components, np.float32) * basis.scale[:, None, None]
         self._components = components.reshape(basis.n_components, -1)
         self._covered_mm = basis.covered_mm.astype(np.float64)
 

@@ -129,12 +129,13 @@ def build_basis(
         )  # fmt: skip
     mixing, components = compress(flat, coefficient / length[:, None])
     scale = np.abs(components).max(axis=1)
+    stored: Any = np.ascontiguousarray(components / scale[:, None], dtype)
     basis = ReducedBasis(
         coil=coil,
         skeleton_pose=skeleton,
         sample_mm=sample_mm,
         mixing=mixing.astype(np.float32),
-        components=(components / scale[:, None]).reshape(-1, len(points_mm), 3).astype(dtype),
+        components=stored.reshape(-1, len(points_mm), 3),
         scale=scale.astype(np.float32),
         residual_limit=limit,
         covered_mm=candidates[:, :3, 3].astype(np.float32),
@@ -218,8 +219,8 @@ def fit(skeleton: Floats, potential: Floats) -> tuple[Floats, Floats]:
         (n,) float64, relative.
     """
     coefficient: Floats = np.linalg.lstsq(skeleton, potential, rcond=1e-10)[0]
-    left_over = np.linalg.norm(potential - skeleton @ coefficient, axis=0)
-    return coefficient, left_over / np.linalg.norm(potential, axis=0)
+    misfit: Floats = np.linalg.norm(potential - skeleton @ coefficient, axis=0) / np.linalg.norm(potential, axis=0)
+    return coefficient, misfit
 
 
 def residual_limit(potential: Floats, field: Floats, *, most_error: float = MOST_ERROR) -> float:

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from rt_engine.errors import DataError, FileFormatError
+from rt_engine.field.coil import Coil
+from rt_engine.field.field_basis import FieldBasis
 from rt_engine.field.hdf5_file import read_hdf5, write_hdf5
 from rt_engine.field.subject_file import (
     SUBJECT_KIND,
@@ -29,6 +31,46 @@ def test_a_subject_comes_back_as_it_was(tmp_path, subject):
         else:
             assert read == written
             assert type(read) is type(written)
+
+
+def test_scalp_and_basis_come_back_as_they_were(tmp_path, with_basis):
+    write_subject(tmp_path / "s.subject.h5", with_basis)
+    back = read_subject(tmp_path / "s.subject.h5")
+    for part in ("scalp", "basis"):
+        written, read = getattr(with_basis, part), getattr(back, part)
+        for field in dataclasses.fields(written):
+            before, after = getattr(written, field.name), getattr(read, field.name)
+            if isinstance(before, np.ndarray):
+                assert after.dtype == before.dtype
+                np.testing.assert_array_equal(after, before)
+                assert not after.flags.writeable
+            elif not isinstance(before, Coil):
+                assert after == before
+                assert type(after) is type(before)
+    coil, coil_back = with_basis.basis.coil, back.basis.coil
+    assert (coil.name, coil.max_didt_a_per_us) == (coil_back.name, coil_back.max_didt_a_per_us)
+    np.testing.assert_array_equal(coil_back.position_mm, coil.position_mm)
+    np.testing.assert_array_equal(coil_back.moment_am2_per_a, coil.moment_am2_per_a)
+
+
+def test_a_basis_from_a_file_gives_the_same_bits(tmp_path, with_basis):
+    write_subject(tmp_path / "s.subject.h5", with_basis)
+    back = read_subject(tmp_path / "s.subject.h5")
+    pose = with_basis.basis.skeleton_pose[3]
+    before, after = (FieldBasis(subject.basis).field(pose, 1e8) for subject in (with_basis, back))
+    np.testing.assert_array_equal(after.field_v_per_m, before.field_v_per_m)
+    assert after.residual == before.residual
+
+
+def test_a_file_of_version_1_is_still_read(tmp_path, subject):
+    path = tmp_path / "s.subject.h5"
+    write_subject(path, subject)
+    attributes, arrays = read_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION)
+    write_hdf5(path, kind=SUBJECT_KIND, version=1, attributes=attributes, arrays=arrays)
+    back = read_subject(path)
+    assert back.scalp is None
+    assert back.basis is None
+    np.testing.assert_array_equal(back.voxel, subject.voxel)
 
 
 def test_arrays_of_a_read_subject_cannot_be_changed(tmp_path, subject):
@@ -106,6 +148,61 @@ FOREIGN = {
 def test_a_file_with_wrong_content_is_refused(tmp_path, subject, spoil, message):
     path = tmp_path / "s.subject.h5"
     write_subject(path, subject)
+    attributes, arrays = read_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION)
+    spoil(attributes, arrays)
+    write_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION, attributes=attributes, arrays=arrays)
+    with pytest.raises(FileFormatError, match=message):
+        read_subject(path)
+
+
+WRONG_BASIS = {
+    "sheared skeleton": ({"skeleton_pose": np.stack([np.eye(4) + np.eye(4, k=1)] * 60)}, "rigid"),
+    "no method": ({"method": ""}, "method"),
+    "limit not a number": ({"residual_limit": np.nan}, "residual_limit"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), WRONG_BASIS.values(), ids=WRONG_BASIS.keys())
+def test_a_subject_with_a_wrong_basis_is_not_written(tmp_path, with_basis, change, message):
+    wrong = dataclasses.replace(with_basis, basis=dataclasses.replace(with_basis.basis, **change))
+    with pytest.raises(DataError, match=message):
+        write_subject(tmp_path / "s.subject.h5", wrong)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_basis_of_another_subject_is_not_written(tmp_path, with_basis):
+    fewer = dataclasses.replace(with_basis, voxel=with_basis.voxel[:-1])
+    with pytest.raises(DataError, match="of another subject"):
+        write_subject(tmp_path / "s.subject.h5", fewer)
+
+
+def test_a_scalp_without_its_vertices_is_not_written(tmp_path, with_basis):
+    scalp = dataclasses.replace(with_basis.scalp, vertices=with_basis.scalp.vertices[:3])
+    with pytest.raises(DataError, match="scalp"):
+        write_subject(tmp_path / "s.subject.h5", dataclasses.replace(with_basis, scalp=scalp))
+
+
+FOREIGN_BASIS = {
+    "no limit": (lambda attributes, arrays: attributes.pop("basis_residual_limit"), "lacks 'basis_residual_limit'"),
+    "no components": (lambda attributes, arrays: arrays.pop("basis/components"), "lacks 'basis/components'"),
+    "no coil": (lambda attributes, arrays: arrays.pop("basis/coil/position_mm"), "lacks 'basis/coil/position_mm'"),
+    "coil named 3": (lambda attributes, arrays: attributes.update(basis_coil_name=3), "as the coil's name"),
+    "method no UTF-8": (
+        lambda attributes, arrays: arrays.update({"basis/method": np.array([255], np.uint8)}),
+        "usable subject",
+    ),
+    "components flat": (
+        lambda attributes, arrays: arrays.update({"basis/components": arrays["basis/components"].ravel()}),
+        "components has the shape",
+    ),
+    "half a scalp": (lambda attributes, arrays: arrays.pop("scalp/triangles"), "lacks 'scalp/triangles'"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "message"), FOREIGN_BASIS.values(), ids=FOREIGN_BASIS.keys())
+def test_a_file_with_a_wrong_basis_or_scalp_is_refused(tmp_path, with_basis, spoil, message):
+    path = tmp_path / "s.subject.h5"
+    write_subject(path, with_basis)
     attributes, arrays = read_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION)
     spoil(attributes, arrays)
     write_hdf5(path, kind=SUBJECT_KIND, version=SUBJECT_VERSION, attributes=attributes, arrays=arrays)
