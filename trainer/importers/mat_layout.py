@@ -180,14 +180,13 @@ def _variables(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 def _field(path: Path, array: npt.NDArray[Any], inside: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Return the magnitudes on the mask, (1 or n, V)."""
+    shape = array.shape
     if array.ndim == 3:
         array = array[None]
     elif array.ndim == 4 and array.shape[1:] != inside.shape and array.shape[:3] == inside.shape:
         array = np.moveaxis(array, 3, 0)
     if array.ndim != 4 or array.shape[1:] != inside.shape:
-        raise FileFormatError(
-            f"{path}: the field is {array.shape}; expected {inside.shape}, as the mask, or n of them."
-        )
+        raise FileFormatError(f"{path}: the field is {shape}; expected {inside.shape}, as the mask, or n of them.")
     return magnitude(path, "the field", array[:, inside])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -40,13 +41,11 @@ def load_arrays(path: str | Path) -> Arrays:
     kind = path.suffix.lower()
     if kind not in (".npz", ".h5", ".hdf5"):
         raise FileFormatError(f"{path} ends with {kind!r}; expected .npz, .h5 or .hdf5.")
-    if kind == ".npz":
-        read_bytes(path)
-    elif not path.is_file():
+    if kind != ".npz" and not path.is_file():
         raise FileFormatError(f"There is no file {path}. Check the path.")
     try:
         if kind == ".npz":
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(BytesIO(read_bytes(path)), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         found: Arrays = {}
         with h5py.File(path, "r") as file:
