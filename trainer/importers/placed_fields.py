@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from rt_engine.errors import DataError
 from rt_engine.field.coil import Coil, figure_of_eight
+from rt_engine.field.reduced_basis import ReducedBasis
 from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import Subject
 from trainer.importers.pose_table import Floats, PoseTable
@@ -107,12 +109,9 @@ def place_fields(
         answer = FieldBasis(subject.basis).fields(pose[rows], didt_a_per_s[rows], progress)
         field[rows] = answer.magnitude_v_per_m
         residual[rows] = answer.residual
-        for row, outside, left in zip(rows, answer.refused, answer.residual, strict=True):
+        for row, outside in zip(rows, answer.refused, strict=True):
             if outside:
-                refused[row] = (
-                    f"outside the basis' coverage: residual {left:.3g}, limit {subject.basis.residual_limit:.3g} (or "
-                    f"farther than {subject.basis.covered_radius_mm:g} mm from every covered place)"
-                )
+                refused[row] = _uncovered(subject.basis, pose[row], float(residual[row]))
     return PlacedFields(field, residual, tuple(refused))
 
 
@@ -147,7 +146,16 @@ def check_space(table: PoseTable, subject: Subject, *, assume_same: bool) -> Non
 
 
 def _is_template(space: str) -> bool:
-    return any(word in space.lower() for word in ("mni", "talairach", "fsaverage"))
+    # Not within a word: SimNIBS is none.
+    return re.search(r"(?<![a-z])(mni|talairach|fsaverage)", space.lower()) is not None
+
+
+def _uncovered(basis: ReducedBasis, pose: Floats, residual: float) -> str:
+    nearest_mm = float(np.linalg.norm(basis.covered_mm - pose[:3, 3], axis=1).min())
+    return (
+        f"outside the basis' coverage: residual {residual:.3g}, limit {basis.residual_limit:.3g}; {nearest_mm:.1f} mm "
+        f"from the nearest covered place, limit {basis.covered_radius_mm:g} mm"
+    )
 
 
 def _off_the_head(subject: Subject, pose: Floats) -> str:
