@@ -63,6 +63,7 @@ def build_basis(
     progress: Progress | None = None,
     jobs: int = 1,
     dtype: type[np.float16] | type[np.float32] = np.float16,
+    coverage: str = "",
 ) -> ReducedBasis:
     """Make a reduced basis.
 
@@ -86,6 +87,8 @@ def build_basis(
         Processes that solve at the same time.
     dtype : type
         Type of the stored components; float16 costs an error of 1.5e-4.
+    coverage : str
+        What the candidates cover, in words, to be kept with the method (`Coverage.description`).
 
     Returns
     -------
@@ -140,7 +143,7 @@ def build_basis(
         residual_limit=limit,
         covered_mm=candidates[:, :3, 3].astype(np.float32),
         covered_radius_mm=COVERED_RADIUS_MM,
-        method=f"{solver.description}; head {solver.content_hash()[:16]}",
+        method="; ".join(filter(None, (solver.description, f"content {solver.content_hash()}", coverage))),
     )
     check_basis(basis)
     return basis

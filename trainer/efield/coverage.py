@@ -12,6 +12,12 @@ from rt_engine.errors import DataError
 from rt_engine.field.placement import coil_pose, move
 from rt_engine.field.subject_file import Subject
 
+N_CANDIDATES = 2500
+"""Placements among which a skeleton is chosen: with twice as many the basis is no better."""
+
+CANDIDATE_SEED = 1
+"""Seed of the candidates; whoever tests a basis takes another one."""
+
 Floats = npt.NDArray[np.float64]
 
 
@@ -49,7 +55,12 @@ class Coverage:
 
 
 def covered_poses(
-    subject: Subject, n: int, *, seed: int, target_mm: npt.ArrayLike | None = None, coverage: Coverage | None = None
+    subject: Subject,
+    n: int = N_CANDIDATES,
+    *,
+    seed: int = CANDIDATE_SEED,
+    target_mm: npt.ArrayLike | None = None,
+    coverage: Coverage | None = None,
 ) -> Floats:
     """Draw placements evenly from the coverage.
 
