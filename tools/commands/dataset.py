@@ -136,7 +136,7 @@ def import_dataset(
     FDI,ADM --max-didt 171
 
     Localite and a table:  m2m dataset import OUT.stim.h5 --subject S.subject.h5 --poses TriggerData1.xml --meps
-    meps.csv --by order
+    meps.csv --by index=trial
 
     SimNIBS fields:  m2m dataset import OUT.stim.h5 --subject S.subject.h5 --fields simulations.hdf5 --meps meps.csv
 

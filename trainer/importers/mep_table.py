@@ -112,7 +112,7 @@ def read_mep_table(path: str | Path, *, unit: str | None = None, muscles: Sequen
 
 
 def own_amplitudes(poses: PoseTable, muscles: Sequence[str] | None = None) -> MepTable:
-    """Take the amplitudes that a navigator's own EMG gave, with the poses' rows.
+    """Take the amplitudes that a navigator's own EMG gave, with the poses' rows; exactly 0 is missing.
 
     Parameters
     ----------
@@ -141,7 +141,9 @@ def own_amplitudes(poses: PoseTable, muscles: Sequence[str] | None = None) -> Me
             f"{', '.join(names)}. Give one name per channel, each once."
         )
     rows = tuple(f"{number}" for number in range(1, len(poses) + 1))
-    return MepTable(names, poses.mep_uv, rows, poses.source, {**poses.column, "name": poses.label})
+    # No amplifier gives exactly 0: programs write it where nothing was measured.
+    mep_uv = np.where(poses.mep_uv == 0, np.nan, poses.mep_uv)
+    return MepTable(names, mep_uv, rows, poses.source, {**poses.column, "name": poses.label})
 
 
 def check_amplitudes(mep_uv: Floats, source: str) -> None:

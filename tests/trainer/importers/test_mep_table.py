@@ -124,10 +124,11 @@ def test_brainsights_own_emg_is_a_table_too(tmp_path):
         "# Version: 12\n# Coordinate system: World\n# Units: millimetres, microvolts\n"
         f"# Sample Name\tLoc. X\tLoc. Y\tLoc. Z\t{axes}\tEMG Peak-to-peak 1\tEMG Peak-to-peak 2\n"
         "s\t0\t0\t80\t1\t0\t0\t0\t1\t0\t0\t0\t1\t812.5\t40\n"
+        "t\t0\t0\t80\t1\t0\t0\t0\t1\t0\t0\t0\t1\t0\t(null)\n"
     )
     table = read_mep_table(write(tmp_path, text, "b.txt"), muscles=["FDI", "ADM"])
     assert table.muscles == ("FDI", "ADM")
-    np.testing.assert_array_equal(table.mep_uv, [[812.5, 40]])
-    assert table.column["name"] == ("s",)
+    np.testing.assert_array_equal(table.mep_uv, [[812.5, 40], [np.nan, np.nan]])
+    assert table.column["name"] == ("s", "t")
     with pytest.raises(DataError, match="has 2 EMG channels"):
         read_mep_table(write(tmp_path, text, "b.txt"), muscles=["FDI"])
