@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rt_engine.edges.xdf_source import XdfStream, read_streams
 from rt_engine.errors import FileFormatError
 from rt_engine.field.stimulation_file import STIMULATION_KIND, read_stimulation_set
-from rt_engine.field.subject_file import file_sha256, read_subject
+from rt_engine.field.subject_file import Subject, file_sha256, read_subject
 from rt_engine.mep import MepStatus
 from rt_engine.model_file import read_model_info
 from rt_engine.record_events import RECORD_TYPE, Result, Start, Stop, parse_event
@@ -131,12 +131,27 @@ def _subject(path: Path) -> Inspection:
             "voxels_to_mm": _rounded(high),
             "n_vertices": len(subject.vertices),
             "n_triangles": len(subject.triangles),
+            "n_scalp_vertices": None if subject.scalp is None else len(subject.scalp.vertices),
+            **_basis(subject),
             "sphere_center_mm": _rounded(subject.sphere_center_mm),
             "scalp_radius_mm": round(subject.scalp_radius_mm, 2),
             "sha256": file_sha256(path),
-            "notices": subject.notices.strip().partition("\n")[0],
+            "notices": subject.notices.strip(),
         },
     )
+
+
+def _basis(subject: Subject) -> dict[str, Any]:
+    basis = subject.basis
+    if basis is None:
+        return {"basis": None}
+    return {
+        "basis": basis.method,
+        "basis_coil": basis.coil.name,
+        "basis_rank": basis.rank,
+        "basis_components": basis.n_components,
+        "basis_residual_limit": _number(basis.residual_limit, 5),
+    }
 
 
 def _stimulations(path: Path) -> Inspection:

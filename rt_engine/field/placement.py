@@ -84,7 +84,8 @@ def move(direction: Floats, right_mm: float, forward_mm: float, radius_mm: float
     if length_mm == 0.0:
         return _unit(direction)
     angle = length_mm / radius_mm
-    return np.cos(angle) * _unit(direction) + np.sin(angle) * way / length_mm
+    end: Floats = np.cos(angle) * _unit(direction) + np.sin(angle) * way / length_mm
+    return end
 
 
 def rotation_about(axis: Floats, angle_deg: float) -> Floats:
@@ -92,7 +93,8 @@ def rotation_about(axis: Floats, angle_deg: float) -> Floats:
     x, y, z = _unit(axis)
     cross = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     angle = np.deg2rad(angle_deg)
-    return np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    rotation: Floats = np.eye(3) + np.sin(angle) * cross + (1.0 - np.cos(angle)) * cross @ cross
+    return rotation
 
 
 class ScalpPlacement:

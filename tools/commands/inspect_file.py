@@ -37,8 +37,11 @@ def inspect_file(
 
 def _print(found: Inspection) -> None:
     console.print(f"[bold]{escape(str(found.path))}[/]: {found.kind}", soft_wrap=True)
-    # What is nested deeper stands in a table, or is for machines.
-    console.print(_facts({name: value for name, value in found.facts.items() if not _deep(value)}))
+    # What is nested deeper stands in a table, or is for machines. Notices are licences: shown whole, below.
+    facts = {name: value for name, value in found.facts.items() if not _deep(value) and name != "notices"}
+    console.print(_facts(facts))
+    if found.facts.get("notices"):
+        console.print(f"\n[bold]notices[/]\n{escape(str(found.facts['notices']))}")
     for name, rows in found.tables.items():
         if rows and len(rows[0]) > MOST_COLUMNS:
             for row in rows:

@@ -222,7 +222,7 @@ def _mni_map(tissue: str) -> Volume:
         import nibabel
     except ImportError as error:
         raise DataError("Reading NIfTI volumes needs nibabel. Install m2m-live[train].") from error
-    image = nibabel.load(path)  # type: ignore[attr-defined]
+    image = nibabel.load(path)
     values = np.asarray(image.dataobj, np.float32) / 255.0  # type: ignore[attr-defined]
     affine = image.affine  # type: ignore[attr-defined]
     if not np.array_equal(affine[:3, :3], np.eye(3)):

@@ -155,8 +155,8 @@ def read_individual(members: dict[str, bytes], source: str) -> Individual:
         raise DataError("Reading GIFTI surfaces and NIfTI volumes needs nibabel. Install m2m-live[train].") from error
 
     def surface(name: str) -> tuple[Floats, Triangles]:
-        image = nibabel.GiftiImage.from_bytes(members[name])  # type: ignore[no-untyped-call]
-        points, triangles = image.agg_data(("pointset", "triangle"))
+        image = nibabel.GiftiImage.from_bytes(members[name])
+        points, triangles = image.agg_data(("pointset", "triangle"))  # type: ignore[no-untyped-call]
         return points.astype(np.float64), triangles.astype(np.int32)
 
     def hemisphere(side: str) -> Hemisphere:
@@ -171,8 +171,8 @@ def read_individual(members: dict[str, bytes], source: str) -> Individual:
         return Hemisphere(white_mm, pial_mm, flat_mm, triangles, flat_triangles)
 
     try:
-        image = nibabel.as_closest_canonical(  # type: ignore[attr-defined]
-            nibabel.Nifti1Image.from_bytes(gzip.decompress(members["anatomy"]))  # type: ignore[no-untyped-call]
+        image = nibabel.as_closest_canonical(  # type: ignore[no-untyped-call]
+            nibabel.Nifti1Image.from_bytes(gzip.decompress(members["anatomy"]))
         )
         return Individual(
             left=hemisphere("lh"),

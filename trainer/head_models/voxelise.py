@@ -47,7 +47,7 @@ class Grid:
 
     def axis_mm(self, axis: int) -> Floats:
         """Return the voxel centres along one axis, (n,) float64, mm."""
-        return self.origin_mm[axis] + self.step_mm * np.arange(self.shape[axis])
+        return self.origin_mm[axis] + self.step_mm * np.arange(self.shape[axis], dtype=np.float64)
 
 
 def inside(vertices_mm: Floats, triangles: npt.NDArray[np.int32], grid: Grid, name: str) -> Mask:
