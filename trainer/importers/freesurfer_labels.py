@@ -89,6 +89,8 @@ def _read_label(path: Path, cortex: Cortex) -> Marks:
         ) from error
     if len(rows) != n_lines or (n_lines and rows.shape != (n_lines, 4)):
         raise FileFormatError(f"{path} is truncated or damaged: it announces {n_lines} vertices and has {len(rows)}.")
+    if not np.isfinite(rows).all() or (n_lines and np.abs(rows[:, 0]).max() > np.iinfo(np.int32).max):
+        raise FileFormatError(f"{path} is damaged: it holds numbers that cannot be vertices or places. Write it again.")
     if not n_lines:
         raise DataError(f"The label {path} is empty. Give one with vertices, or leave it out.")
     vertex = rows[:, 0].astype(np.int64)

@@ -119,7 +119,9 @@ def _read(content: mmap.mmap, sections: list[_Section], path: Path) -> GmshMesh:
     tags = mesh.cell_data.get("gmsh:physical", mesh.cell_data.get("gmsh:geometrical"))
     sizes = [len(block.data) for block in mesh.cells]
     if tags is None:
-        tags = [np.zeros(len(block.data)) for block in mesh.cells]
+        tags = [np.zeros(size) for size in sizes]
+    if [len(block) for block in tags] != sizes:
+        raise FileFormatError(f"{path} is damaged: not every element has a tag. Export or copy it again.")
     places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
     node = np.ascontiguousarray(mesh.points, np.float64).reshape(-1, 3)
     cells: dict[str, Integers] = {}
@@ -222,7 +224,7 @@ def _data(content: mmap.mmap, sections: list[_Section], kind: str, n: int, path:
     (step, components, rows); then rows of a number and the values.
     """
     version = next(section for section in sections if section.name == "MeshFormat")
-    is_text = content[version.first : version.last].split()[1] == b"0"
+    is_text = content[version.first : version.last].split()[1:2] == [b"0"]
     data = {}
     for section in sections:
         if section.name != kind:

@@ -25,16 +25,19 @@ from trainer.importers.simnibs_mesh import read_head
 
 Floats = npt.NDArray[np.float64]
 
-SHELLS_MM = ((60.0, 1), (80.0, 2), (83.0, 3), (89.0, 4), (95.0, 5))
+SHELLS_MM = ((15.0, 1), (80.0, 2), (83.0, 3), (89.0, 4), (95.0, 5))
 """Outer radius and tissue of each shell."""
 
-RADII_MM = (15.0, 30.0, 45.0, 60.0, 70.0, 80.0, 83.0, 86.0, 89.0, 95.0)
-"""Where the mesh has nodes; the shells' borders are among them."""
+RADII_MM = (15.0, 30.0, 45.0, 60.0, 70.0, 80.0, 83.0, 86.0, 89.0, 91.0, 93.0, 95.0)
+"""Where the mesh has nodes; the shells' borders are among them, and no two tissues have as many layers."""
 
 CRAS_MM = np.array([1.5, -12.0, 20.0])
 """Where the middle of the MRI lies in scanner RAS; tkRAS has its origin there."""
 
 VOLUME = (256, 256, 256)
+
+N_VERTICES = 3000
+"""Of the hemisphere."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def _sphere(n: int) -> tuple[Floats, npt.NDArray[np.int64]]:
 @cache
 def ball() -> BallMesh:
     """Extrude a triangulated sphere inwards: every shell has an exact border."""
-    direction, triangle = _sphere(600)
+    direction, triangle = _sphere(300)
     n = len(direction)
     node = np.concatenate([np.zeros((1, 3)), *[direction * radius for radius in RADII_MM]])
     # Corners in rising order: neighbouring prisms then cut the wall they share along the same diagonal.
@@ -93,26 +96,46 @@ def write_mesh(
     cell_data: dict[str, Floats] | None = None,
     node_data: dict[str, Floats] | None = None,
 ) -> Path:
-    """Write the mesh; `cell_data` is per tetrahedron and gets zeros on the triangles."""
+    """Write the mesh; `cell_data` is per tetrahedron, and 0 on the triangles."""
     mesh = mesh or ball()
     cells = [("triangle", mesh.triangle), ("tetra", mesh.tetra)]
     tags = [mesh.triangle_tag.astype(np.int32), mesh.tetra_tag.astype(np.int32)]
     data: dict[str, list[Any]] = {"gmsh:physical": tags, "gmsh:geometrical": tags}
-    for name, values in (cell_data or {}).items():
-        data[name] = [np.zeros((len(mesh.triangle), *values.shape[1:])), values]
     kept = [i for i, (_, cell) in enumerate(cells) if len(cell)]
     meshio.gmsh.write(
         path,
         meshio.Mesh(
             mesh.node,
             [cells[i] for i in kept],
-            point_data=node_data or {},
             cell_data={name: [blocks[i] for i in kept] for name, blocks in data.items()},
         ),
         fmt_version=version.removeprefix("gmsh")[0] + "." + version.removeprefix("gmsh")[1],
         binary=binary,
     )
+    n_triangles = len(mesh.triangle)
+    for name, values in (cell_data or {}).items():
+        padded = np.concatenate([np.zeros((n_triangles, *values.shape[1:])), values])
+        append_data(path, "ElementData", name, padded, binary=binary)
+    for name, values in (node_data or {}).items():
+        append_data(path, "NodeData", name, values, binary=binary)
     return path
+
+
+def append_data(path: Path, kind: str, name: str, values: Floats, *, binary: bool) -> None:
+    """Append data as SimNIBS does: no line end between binary rows and the closing mark."""
+    table = values.reshape(len(values), -1)
+    head = f'${kind}\n1\n"{name}"\n1\n0\n4\n0\n{table.shape[1]}\n{len(table)}\n0\n'
+    number = np.arange(1, len(table) + 1)
+    with path.open("ab") as file:
+        file.write(head.encode())
+        if binary:
+            rows = np.empty(len(table), [("number", "<i4"), ("values", "<f8", (table.shape[1],))])
+            rows["number"], rows["values"] = number, table
+            file.write(rows.tobytes())
+        else:
+            for i, row in zip(number, table.tolist(), strict=True):
+                file.write(f"{i} {' '.join(map(repr, row))}\n".encode())
+        file.write(f"$End{kind}\n".encode())
 
 
 def changed(**parts: Any) -> BallMesh:
@@ -121,7 +144,7 @@ def changed(**parts: Any) -> BallMesh:
 
 
 @cache
-def hemisphere(n: int = 5000) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+def hemisphere(n: int = N_VERTICES) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
     """Make the left hemisphere: white and pial vertices in scanner RAS, and triangles."""
     direction, triangles = _sphere(n)
     fold = 1 + 0.03 * np.sin(9 * np.arctan2(direction[:, 1], direction[:, 2]))

@@ -213,7 +213,7 @@ def tiny_mesh(tmp_path_factory: pytest.TempPathFactory, binary: bool) -> Path:
     return write_mesh(path, mesh, binary=binary, cell_data={"magnE": np.array([1.0, 2.0])})
 
 
-@settings(max_examples=30)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 2**31))
 def test_points_are_found_in_the_tetrahedron_that_holds_them(seed: int) -> None:
     mesh, rng = ball(), np.random.default_rng(seed)
