@@ -27,6 +27,9 @@ from trainer.importers.pose_table import Floats, PoseTable
 FLOOR_UV = 50.0
 """Amplitudes below get the status NO_MEP and stay as they are (article, II.A)."""
 
+LONGEST_SOURCE = 4000
+"""Characters that are kept of where a data set comes from."""
+
 
 @dataclass(frozen=True)
 class ImportRules:
@@ -431,7 +434,8 @@ def _stimulation_set(
         intensity_percent_rmt=intensities.percent_rmt.astype(np.float32),
         intensity_percent_mso=intensities.percent_mso.astype(np.float32),
         t_pulse=np.full(len(mep_uv), np.nan),  # a navigator's clock is not LSL's
-        source=source,
+        # HDF5 keeps at most 64 KiB here, and thousands of files may have been given.
+        source=source if len(source) <= LONGEST_SOURCE else f"{source[:LONGEST_SOURCE]} ...",
         subject_sha256=subject_sha256,
     )
     check_stimulation_set(data)

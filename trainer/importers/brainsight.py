@@ -23,7 +23,7 @@ import numpy as np
 
 from rt_engine.atomic_file import written_whole
 from rt_engine.errors import DataError, FileFormatError
-from trainer.importers.pose_table import Floats, PoseTable, no_pose, pose_from, rigid_pose
+from trainer.importers.pose_table import Floats, PoseTable, no_pose, pose_from, rigid_pose, without_misplaced
 from trainer.importers.wild_text import MISSING_WORDS, parse_number, read_lines
 
 TO_COIL_FRAME = np.diag([-1.0, 1.0, -1.0, 1.0])
@@ -87,10 +87,12 @@ def read_brainsight(path: str | Path, table: TableName | None = None) -> PoseTab
         )
     space, axes, flip = _space(path, system, tables.get("landmarks"))
     rows = [dict(zip(found.columns, cells, strict=True)) for _, cells in found.rows]
-    pose, missing = np.empty((len(rows), 4, 4)), []
+    pose = np.empty((len(rows), 4, 4))
+    reasons = []
     for number, ((line, _), row) in enumerate(zip(found.rows, rows, strict=True)):
         pose[number], reason = _pose(f"{path}, line {line}", row)
-        missing.append(reason)
+        reasons.append(reason)
+    pose, missing = without_misplaced(pose, reasons, [f"{path}, line {line}" for line, _ in found.rows])
     channels = sorted(int(match[1]) for name in found.columns if (match := _PEAK_TO_PEAK.fullmatch(name)))
     power = next((name for name in _POWER if name in found.columns), None)
 
@@ -104,7 +106,7 @@ def read_brainsight(path: str | Path, table: TableName | None = None) -> PoseTab
     return PoseTable(
         label=tuple(row[found.columns[0]] for row in rows),
         pose=flip @ pose,
-        missing=tuple(missing),
+        missing=missing,
         time_s=np.array([_time_s(row.get("Date", ""), row.get("Time", "")) for row in rows]),
         space=space,
         source=f"Brainsight {header.get('created by', (0, ''))[1].removeprefix('Brainsight').strip()} text export "
@@ -292,8 +294,10 @@ def _pose(where: str, row: dict[str, str]) -> tuple[Floats, str]:
     if absent:
         return no_pose(), f"{', '.join(absent[:3])}{' ...' if len(absent) > 3 else ''} (null)"
     axes = np.array([values[name] for name in _AXES]).reshape(3, 3).T
+    if not axes.any():
+        return no_pose(), "axes are zeros"
     position_mm = np.array([values[name] for name in _LOCATION])
-    return rigid_pose(pose_from(axes, position_mm) @ TO_COIL_FRAME, where), ""
+    return rigid_pose(pose_from(axes, position_mm) @ TO_COIL_FRAME, where, position=False), ""
 
 
 def _number(where: str, column: str, text: str) -> float:

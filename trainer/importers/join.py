@@ -16,6 +16,11 @@ from trainer.importers.wild_text import MISSING_WORDS, parse_number
 TIME_TOLERANCE_S = 0.5
 """Two clock readings farther apart are not of the same pulse: pulses come seconds apart."""
 
+DAY_S = 86400.0
+
+LONGEST_S = 1e8
+"""A clock beyond this (three years) counts from 1970 and has a date."""
+
 
 @dataclass(frozen=True, eq=False)
 class Side:
@@ -157,6 +162,7 @@ def _by_time(left: Side, right: Side, tolerance_s: float, offset_s: float) -> li
     left_s, right_s = _times(left), _times(right) + offset_s
     if not np.isfinite(left_s).any() or not np.isfinite(right_s).any():
         raise DataError(f"{left.source} or {right.source} has no times at all; join by another column (--by).")
+    left_s, right_s = _on_one_clock(left_s, right_s)
     near = np.abs(left_s[:, None] - right_s[None, :]) <= tolerance_s  # NaN is near nothing
     matches, used = [], set()
     for row in range(len(left)):
@@ -173,6 +179,16 @@ def _by_time(left: Side, right: Side, tolerance_s: float, offset_s: float) -> li
             matches.append(Match(row, int(there[0])))
     matches += [Match(None, row, "no pose or field at that time") for row in range(len(right)) if row not in used]
     return matches
+
+
+def _on_one_clock(
+    left_s: npt.NDArray[np.float64], right_s: npt.NDArray[np.float64]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Leave out the date where only one of the two tables has it."""
+    dated = [bool(np.nanmin(each) > LONGEST_S) for each in (left_s, right_s)]
+    if dated[0] != dated[1]:
+        return (left_s % DAY_S, right_s) if dated[0] else (left_s, right_s % DAY_S)
+    return left_s, right_s
 
 
 def _times(side: Side) -> npt.NDArray[np.float64]:

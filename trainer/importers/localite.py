@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from rt_engine.errors import FileFormatError
-from trainer.importers.pose_table import Floats, PoseTable, merged_coils, no_pose, rigid_pose
+from trainer.importers.pose_table import Floats, PoseTable, merged_coils, no_pose, rigid_pose, without_misplaced
 from trainer.importers.xml_tree import Element, read_xml
 
 TO_COIL_FRAME = np.array([[0.0, 0, 1, 0], [0, -1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
@@ -86,13 +86,14 @@ def _triggers(path: str | Path, root: Element) -> PoseTable:
     factor = _UNIT_UV.get(units.get("response", "uV").lower())
     if known and factor is None:
         raise FileFormatError(f"{path}, line {root.line}: the unit of response is {units['response']!r}; expected uV.")
-    read = [_pose(path, marker, f"TriggerMarker {number}", to_ras) for number, marker in enumerate(markers, start=1)]
+    what = [f"TriggerMarker {number}" for number in range(1, len(markers) + 1)]
+    pose, missing = _poses(path, markers, what, to_ras)
     return PoseTable(
         label=tuple(
             marker.attribute.get("description") or str(number) for number, marker in enumerate(markers, start=1)
         ),
-        pose=np.array([pose for pose, _ in read]),
-        missing=tuple(reason for _, reason in read),
+        pose=pose,
+        missing=missing,
         time_s=np.array([_float(path, marker, "recordingTime") / 1e3 for marker in markers]),
         space=space,
         source=f"Localite {Path(path).name}",
@@ -110,19 +111,20 @@ def _triggers(path: str | Path, root: Element) -> PoseTable:
 
 def _instruments(path: str | Path, root: Element) -> PoseTable:
     space, to_ras = _space(path, root)
-    labels, read, index = [], [], []
+    labels, inner, index = [], [], []
     for number, instrument in enumerate(_markers(path, root, "InstrumentMarker"), start=1):
         marker = instrument.child("Marker")
         if marker is None:
             raise FileFormatError(f"{path}, line {instrument.line}: InstrumentMarker {number} has no element Marker.")
         labels.append(marker.attribute.get("description") or str(number))
         index.append(instrument.attribute.get("index", ""))
-        read.append(_pose(path, marker, f"InstrumentMarker {number}", to_ras))
+        inner.append(marker)
+    pose, missing = _poses(path, inner, [f"InstrumentMarker {number}" for number in range(1, len(inner) + 1)], to_ras)
     return PoseTable(
         label=tuple(labels),
-        pose=np.array([pose for pose, _ in read]),
-        missing=tuple(reason for _, reason in read),
-        time_s=np.full(len(read), np.nan),
+        pose=pose,
+        missing=missing,
+        time_s=np.full(len(labels), np.nan),
         space=space,
         source=f"Localite {Path(path).name}",
         column={"index": tuple(index), "description": tuple(labels)},
@@ -173,6 +175,13 @@ def _space(path: str | Path, root: Element) -> tuple[str, Floats]:
     )
 
 
+def _poses(path: str | Path, markers: list[Element], what: list[str], to_ras: Floats) -> tuple[Floats, tuple[str, ...]]:
+    """Return the markers' poses, and why there is none."""
+    read = [_pose(path, marker, name, to_ras) for marker, name in zip(markers, what, strict=True)]
+    where = [f"{path}, line {marker.line}, {name}" for marker, name in zip(markers, what, strict=True)]
+    return without_misplaced(np.array([pose for pose, _ in read]), [reason for _, reason in read], where)
+
+
 def _pose(path: str | Path, marker: Element, what: str, to_ras: Floats) -> tuple[Floats, str]:
     """Return an element's pose, and why there is none."""
     element = marker.child("Matrix4D")
@@ -184,7 +193,7 @@ def _pose(path: str | Path, marker: Element, what: str, to_ras: Floats) -> tuple
         return no_pose(), "coil not tracked (identity or zeros)"
     if marker.attribute.get("set", "true") == "false":
         return no_pose(), "marker not set"
-    return rigid_pose(to_ras @ matrix @ TO_COIL_FRAME, where), ""
+    return rigid_pose(to_ras @ matrix @ TO_COIL_FRAME, where, position=False), ""
 
 
 def _float(path: str | Path, element: Element, name: str, what: str = "") -> float:

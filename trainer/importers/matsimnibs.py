@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 
 from rt_engine.errors import FileFormatError
-from trainer.importers.pose_table import Floats, PoseTable, no_pose, rigid_pose
+from trainer.importers.pose_table import Floats, PoseTable, no_pose, rigid_pose, without_misplaced
 from trainer.importers.wild_text import parse_number, read_bytes, read_lines
 
 SPACE = "SimNIBS, RAS of the head model's image"
@@ -61,11 +61,13 @@ _Found = tuple[str, str, Any, float]
 
 
 def _table(path: Path, found: list[_Found], space: str) -> PoseTable:
-    read = [_pose(f"{path}, {where}", matrix) for _, where, matrix, _ in found]
+    places = [f"{path}, {where}" for _, where, _, _ in found]
+    read = [_pose(where, matrix) for where, (_, _, matrix, _) in zip(places, found, strict=True)]
+    pose, missing = without_misplaced(np.array([pose for pose, _ in read]), [reason for _, reason in read], places)
     return PoseTable(
         label=tuple(name for name, _, _, _ in found),
-        pose=np.array([pose for pose, _ in read]),
-        missing=tuple(reason for _, reason in read),
+        pose=pose,
+        missing=missing,
         time_s=np.full(len(found), np.nan),
         space=space,
         source=f"matsimnibs {path.name}",
@@ -81,7 +83,7 @@ def _pose(where: str, matrix: Any) -> tuple[Floats, str]:
         raise FileFormatError(f"{where}: expected a 4 x 4 matrix of numbers; found {str(matrix)[:60]!r}.") from error
     if pose.shape == (4, 4) and (np.isnan(pose).all() or not pose.any() or np.array_equal(pose, np.eye(4))):
         return no_pose(), "no pose (NaN, zeros or the identity)"
-    return rigid_pose(pose, where), ""
+    return rigid_pose(pose, where, position=False), ""
 
 
 def _stacked(path: Path, array: Floats, what: str) -> Iterator[_Found]:

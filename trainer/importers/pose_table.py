@@ -172,14 +172,55 @@ def rigid_pose(matrix: npt.ArrayLike, where: str, *, position: bool = True) -> F
         raise FileFormatError(
             f"{where}: the axes are left-handed; expected right-handed ones. Is one axis mirrored (LPS and RAS mixed)?"
         )
-    distance_mm = float(np.linalg.norm(pose[:3, 3]))
-    if position and not NEAREST_MM <= distance_mm <= FARTHEST_MM:
-        raise FileFormatError(
-            f"{where}: the coil is {distance_mm:g} mm from the origin; expected {NEAREST_MM:g} to {FARTHEST_MM:g} mm. "
-            f"Are positions in {'metres' if distance_mm < NEAREST_MM else 'micrometres'}? Give them in mm."
-        )
+    if position and (problem := _misplaced(pose)):
+        raise FileFormatError(f"{where}: {problem}")
     left, _, right = np.linalg.svd(axes)
     return pose_from(left @ right, pose[:3, 3])
+
+
+def without_misplaced(pose: Floats, missing: Sequence[str], where: Sequence[str]) -> tuple[Floats, tuple[str, ...]]:
+    """Take out the poses of coils that are nowhere near a head: pulses are given beside the head, too.
+
+    Parameters
+    ----------
+    pose : numpy.ndarray
+        (n, 4, 4), mm; NaN where there is none.
+    missing : sequence of str
+        Why there is none, n texts.
+    where : sequence of str
+        The lines or elements, for the error.
+
+    Returns
+    -------
+    pose : numpy.ndarray
+        The same, NaN where the coil cannot have been on a head.
+    missing : tuple of str
+        With the reason there.
+
+    Raises
+    ------
+    FileFormatError
+        All poses are like that: the file is in other units than mm.
+    """
+    problems = ["" if reason else _misplaced(each) for each, reason in zip(pose, missing, strict=True)]
+    there = [row for row, reason in enumerate(missing) if not reason]
+    if there and all(problems[row] for row in there):
+        raise FileFormatError(f"{where[there[0]]}: {problems[there[0]]}")
+    pose = pose.copy()
+    pose[[bool(problem) for problem in problems]] = np.nan
+    return pose, tuple(problem or reason for problem, reason in zip(problems, missing, strict=True))
+
+
+def _misplaced(pose: Floats) -> str:
+    """Say why a pose's position cannot be a coil's on a head, in mm."""
+    distance_mm = float(np.linalg.norm(pose[:3, 3]))
+    if NEAREST_MM <= distance_mm <= FARTHEST_MM:
+        return ""
+    return (
+        f"the coil is {distance_mm:g} mm from the origin; expected {NEAREST_MM:g} to {FARTHEST_MM:g} mm. "
+        f"{'Are positions in metres' if distance_mm < NEAREST_MM else 'Was it beside the head, or are they in micrometres'}? "
+        "Give them in mm."
+    )
 
 
 def merged_coils(tables: Sequence[PoseTable]) -> PoseTable:

@@ -110,6 +110,18 @@ def test_missing_poses_are_missing_rows(tmp_path):
     assert poses.label == ("Sample 1",) * 3
 
 
+def test_a_pulse_given_beside_the_head_costs_its_row_only(tmp_path):
+    """The coil lay on the table, or the pointer on the origin: the others are none the worse."""
+    beside = ROW.replace("-40.0", "-1400.0"), ROW.replace("-40.0\t-20.5\t70.25", "0.0\t0.0\t0.1")
+    zeros = ROW.replace(UPRIGHT, "\t".join(["0.000"] * 9))
+    poses = read_brainsight(write(tmp_path, HEADER + SAMPLES + ROW + "".join(beside) + zeros + ROW))
+    np.testing.assert_array_equal(poses.tracked, [True, False, False, False, True])
+    assert "micrometres" in poses.missing[1]
+    assert "metres" in poses.missing[2]
+    assert poses.missing[3] == "axes are zeros"
+    assert np.isnan(poses.pose[1:4]).all()
+
+
 def test_targets_can_be_chosen(tmp_path):
     target = f"# Target Name\tLoc. X\tLoc. Y\tLoc. Z\t{AXES}\nknob\t-37\t-23\t80\t{UPRIGHT}\n"
     path = write(tmp_path, HEADER + target + SAMPLES + ROW)

@@ -102,6 +102,12 @@ def test_clocks_on_the_wall_are_read_from_date_and_time():
     assert matched(join(a, b, "time")) == [(0, 1), (1, 0)]
 
 
+def test_a_clock_without_date_is_compared_by_the_time_of_day():
+    a = side(time_s=(1645451377.798, 1645451380.0))
+    assert matched(join(a, side(Time=("13:49:40", "13:49:37.8")), "time")) == [(0, 1), (1, 0)]
+    assert matched(join(side(time_s=(49777.8,)), side(time_s=(1645451377.8,)), "time")) == [(0, 0)]
+
+
 def test_no_clock_at_all():
     with pytest.raises(DataError, match="no column time_s"):
         join(side(time_s=(1.0,)), side(a=("x",)), "time")
