@@ -216,10 +216,11 @@ def _misplaced(pose: Floats) -> str:
     distance_mm = float(np.linalg.norm(pose[:3, 3]))
     if NEAREST_MM <= distance_mm <= FARTHEST_MM:
         return ""
+    near = distance_mm < NEAREST_MM
+    guess = "Are positions in metres" if near else "Was it beside the head, or are positions in micrometres"
     return (
-        f"the coil is {distance_mm:g} mm from the origin; expected {NEAREST_MM:g} to {FARTHEST_MM:g} mm. "
-        f"{'Are positions in metres' if distance_mm < NEAREST_MM else 'Was it beside the head, or are they in micrometres'}? "
-        "Give them in mm."
+        f"the coil is {distance_mm:g} mm from the origin; expected {NEAREST_MM:g} to {FARTHEST_MM:g} mm. {guess}? Give "
+        "them in mm."
     )
 
 
