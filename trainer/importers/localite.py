@@ -193,6 +193,8 @@ def _pose(path: str | Path, marker: Element, what: str, to_ras: Floats) -> tuple
         return no_pose(), "coil not tracked (identity or zeros)"
     if marker.attribute.get("set", "true") == "false":
         return no_pose(), "marker not set"
+    if not np.isfinite(matrix).all():
+        raise FileFormatError(f"{where}: Matrix4D has numbers that are not finite; expected 16 finite ones.")
     return rigid_pose(to_ras @ matrix @ TO_COIL_FRAME, where, position=False), ""
 
 

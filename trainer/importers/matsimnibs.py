@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,17 @@ def _stacked(path: Path, array: Floats, what: str) -> Iterator[_Found]:
 
 
 def _npy(path: Path) -> Iterator[_Found]:
-    read_bytes(path)
+    data = read_bytes(path)
     try:
-        array = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        array = np.load(BytesIO(data), allow_pickle=False)
+    except Exception as error:  # NumPy raises whatever damaged bytes lead it to
         raise FileFormatError(
             f"{path} cannot be read as a NumPy array ({error}). Save it again with numpy.save."
         ) from error
-    if array.dtype.kind not in "fiu":
-        raise FileFormatError(f"{path} holds {array.dtype}; expected numbers.")
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
+        raise FileFormatError(
+            f"{path} holds {getattr(array, 'dtype', 'several arrays')}; expected one array of numbers."
+        )
     yield from _stacked(path, array.astype(np.float64), "matrix")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,8 +14,6 @@ from rt_engine.errors import FileFormatError
 from trainer.importers.wild_text import read_bytes
 
 Arrays: TypeAlias = dict[str, npt.NDArray[Any]]
-
-_UNEXPECTED = (OSError, ValueError, KeyError, RuntimeError, TypeError, EOFError, MemoryError, zipfile.BadZipFile)
 
 
 def load_arrays(path: str | Path) -> Arrays:
@@ -43,9 +40,10 @@ def load_arrays(path: str | Path) -> Arrays:
         raise FileFormatError(f"{path} ends with {kind!r}; expected .npz, .h5 or .hdf5.")
     if kind != ".npz" and not path.is_file():
         raise FileFormatError(f"There is no file {path}. Check the path.")
+    data = read_bytes(path) if kind == ".npz" else b""
     try:
         if kind == ".npz":
-            with np.load(BytesIO(read_bytes(path)), allow_pickle=False) as file:
+            with np.load(BytesIO(data), allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         found: Arrays = {}
         with h5py.File(path, "r") as file:
@@ -58,7 +56,7 @@ def load_arrays(path: str | Path) -> Arrays:
 
             file.visititems(collect)
         return found
-    except _UNEXPECTED as error:
+    except Exception as error:  # NumPy and h5py raise whatever damaged bytes lead them to
         raise FileFormatError(
             f"{path} cannot be read ({error}): it is truncated, damaged, of another kind, or holds Python objects. "
             "Save its arrays of numbers and texts again."

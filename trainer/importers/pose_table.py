@@ -19,6 +19,9 @@ AXES_TOLERANCE = 5e-3
 """How far axes in a file may be from orthonormal, largest entry of |R^T R - 1|: Brainsight before version 12 prints
 three digits, which alone makes up to 3e-3."""
 
+LARGEST_AXIS = 1e6
+"""Beyond any unit that axes could be scaled by; squares of it still are numbers."""
+
 NEAREST_MM, FARTHEST_MM = 1.0, 1000.0
 """A coil's distance from the origin of a head's space: less is a position in metres, more one in micrometres."""
 
@@ -157,6 +160,10 @@ def rigid_pose(matrix: npt.ArrayLike, where: str, *, position: bool = True) -> F
             raise FileFormatError(f"{where}: the matrix is transposed: its last column is 0 0 0 1. Transpose it.")
         raise FileFormatError(f"{where}: the matrix's last row is {pose[3].tolist()}; expected 0 0 0 1.")
     axes = pose[:3, :3]
+    if np.abs(axes).max() > LARGEST_AXIS:
+        raise FileFormatError(
+            f"{where}: an axis has the entry {axes[np.abs(axes) > LARGEST_AXIS][0]:g}; expected -1 to 1."
+        )
     length = np.linalg.norm(axes, axis=0)
     if np.abs(axes.T @ axes - np.eye(3)).max() > AXES_TOLERANCE:
         if length.min() > 0 and np.abs(axes.T @ axes / length.mean() ** 2 - np.eye(3)).max() < AXES_TOLERANCE:

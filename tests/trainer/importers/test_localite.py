@@ -132,6 +132,8 @@ BAD = {
     "element missing": (triggers(trigger()).replace("Matrix4D", "Matrix3D"), r"line 4, TriggerMarker 1 has no element"),
     "attribute missing": (triggers(trigger()).replace("data13", "datum"), r"TriggerMarker 1: Matrix4D has data13=None"),
     "no number": (triggers(trigger()).replace('data03="-40.0"', 'data03="left"'), "data03='left'"),
+    "not finite": (triggers(trigger()).replace('data03="-40.0"', 'data03="Infinity"'), "not finite"),
+    "absurd": (triggers(trigger(np.where(DOWN == 1, 1e200, DOWN))), "last row|entry 1e"),
     "sheared": (triggers(trigger(), trigger(SHEARED)), r"line 9, TriggerMarker 2: .*orthonormal"),
     "mirrored": (triggers(trigger(MIRRORED)), r"TriggerMarker 1: .*left-handed"),
     "transposed": (triggers(trigger(DOWN.T)), r"TriggerMarker 1: .*transposed"),

@@ -1,5 +1,6 @@
 """Poses in SimNIBS' own convention, in the files that people keep them in."""
 
+import io
 import json
 
 import h5py
@@ -76,6 +77,12 @@ def test_nan_zeros_and_identity_are_no_pose(tmp_path):
     np.testing.assert_array_equal(read_poses([tmp_path / "a.npy"]).tracked, [True, False, False, False])
 
 
+def _npz():
+    file = io.BytesIO()
+    np.savez(file, a=DOWN)
+    return file.getvalue()
+
+
 def save(array):
     return lambda path: np.save(path, array)
 
@@ -102,7 +109,8 @@ BAD = {
     "second.npy": (save([DOWN, SHEARED]), "matrix 2: the axes"),
     "last row.npy": (save(np.vstack([DOWN[:3], [[0, 0, 0, 2]]])), "last row"),
     "shape.npy": (save(np.eye(3)), r"shape \(1, 3, 3\)"),
-    "text.npy": (save(np.array(["a"])), "expected numbers"),
+    "several.npy": (lambda path: path.write_bytes(_npz()), "several arrays"),
+    "text.npy": (save(np.array(["a"])), "expected one array of numbers"),
     "objects.npy": (save(np.array([{}], dtype=object)), "cannot be read"),
     "truncated.npy": (lambda path: path.write_bytes(b"\x93NUMPY\x01\x00v\x00{'descr'"), "cannot be read"),
     "rows.csv": (lambda path: path.write_text(rows([DOWN[:3]], ",")), "line 3: 3 rows of 4"),
