@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 
 from rt_engine.field.coil import figure_of_eight
 from rt_engine.field.field_basis import FieldBasis
@@ -18,6 +17,12 @@ from trainer.importers.simnibs_mesh import read_head
 M2M = Callable[..., Ended]
 
 
+@pytest.fixture(autouse=True)
+def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose the skeleton among few placements: what is chosen does not matter here."""
+    monkeypatch.setattr("tools.commands.subject_import.N_CANDIDATES", 64)
+
+
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> LabFiles:
     return write_lab(tmp_path_factory.mktemp("lab"))
@@ -26,14 +31,14 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> LabFiles:
 def test_a_head_becomes_a_subject_whose_basis_gives_its_fields(tmp_path: Path, lab: LabFiles, m2m: M2M) -> None:
     out = tmp_path / "S01.subject.h5"
     ended = m2m(
-        *("subject", "import", *lab.options, "--out", out, "--rank", "40", "--name", "person one"),
+        *("subject", "import", *lab.options, "--out", out, "--rank", "12", "--name", "person one"),
         *("--notice", "Collected in our laboratory; not to be shared.", "--json"),
     )
     assert ended.code == 0, ended.err
     subject = read_subject(out)
     assert ended.json["sha256"] == file_sha256(out)
     assert ended.json["voxels"] == subject.n_voxels
-    assert ended.json["basis_rank"] == 40
+    assert ended.json["basis_rank"] == 12
     assert ended.json["hemisphere"] == "left"
     assert ended.json["voxels_outside_grey_and_white"] == 0
     assert ended.json["mask_fraction"] == pytest.approx(subject.n_voxels / 64**3)

@@ -85,6 +85,7 @@ def import_subject(
     side = _side(hemisphere)
     knob_mm = None if hand_knob is None else _place(hand_knob)
     notices = _notices(notice, [mesh, white, pial, *(label or []), *([annot] if annot else [])])
+    chosen = _coil(coil)
     with console.status("surfaces and labels"):
         cortex = read_cortex(white, pial, hemisphere=side, t1=t1)
         in_area = read_area(cortex, label or [], annot, area or [])
@@ -113,12 +114,10 @@ def import_subject(
     if basis:
         from dataclasses import replace
 
-        from rt_engine.field.coil import figure_of_eight
         from trainer.efield.build_basis import build_basis
         from trainer.efield.coverage import covered_poses
         from trainer.efield.tetra_fem import TetraFem
 
-        chosen = figure_of_eight() if coil is None else _coil(coil)
         candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=made.target_mm)
         with console.status("equations"):
             solver = TetraFem(head)
@@ -199,7 +198,8 @@ def _notices(notice: str | None, files: list[Path]) -> str:
     return f"{text.strip()}\n\nMade with m2m-live from: {made_from}.\n"
 
 
-def _coil(path: Path) -> Coil:
+def _coil(path: Path | None) -> Coil:
+    from rt_engine.field.coil import figure_of_eight
     from rt_engine.field.dipole_file import read_dipole_file
 
-    return read_dipole_file(path)
+    return figure_of_eight() if path is None else read_dipole_file(path)

@@ -122,7 +122,7 @@ def _read(content: mmap.mmap, sections: list[_Section], path: Path) -> GmshMesh:
         tags = [np.zeros(size) for size in sizes]
     if [len(block) for block in tags] != sizes:
         raise FileFormatError(f"{path} is damaged: not every element has a tag. Export or copy it again.")
-    places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1])
+    places = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:-1]) if sizes else []
     node = np.ascontiguousarray(mesh.points, np.float64).reshape(-1, 3)
     cells: dict[str, Integers] = {}
     for kind, corners in (("tetra", 4), ("triangle", 3)):
