@@ -89,7 +89,7 @@ class Multigrid:
         left = right - self.matrix @ x if guess is not None else right
         direction = np.zeros_like(right)
         product, iterations = 1.0, 0
-        while (residual := float(np.linalg.norm(left)) / norm) > self.tolerance:
+        while not (residual := float(np.linalg.norm(left)) / norm) <= self.tolerance:  # NaN is not small either
             if iterations == MAX_ITERATIONS or not np.isfinite(residual):
                 raise DataError(
                     f"The solver left {residual:.1e} of the right-hand side after {iterations} steps; expected "

@@ -46,7 +46,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
 
 
 def test_the_three_layer_sphere_agrees_with_the_closed_form():
-    # Measured 1.4 % and 5.5 %. Half a voxel's offset gives 5.5 % inside, a source 5 % too strong 7.7 %, a wrong sign 300 %.
+    # Measured 1.4 % and 5.5 %. Inside, half a voxel's offset gives 5.5 %, a source 5 % too strong 7.7 %.
     errors = sphere_errors(4.0)
     assert errors.inner < 0.02
     assert errors.skull < 0.07
