@@ -16,7 +16,7 @@ endif
 PIP := PYTHONWARNINGS=ignore PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long lint format docs bench constraints schemas clean
+.PHONY: help venv demo test test-long lint format docs figures bench constraints schemas clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -56,7 +56,10 @@ docs: $(INSTALLED) ## Build the documentation into site/, strictly
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file .mkdocs.yml
 	@echo "The documentation is in site/index.html"
 
-# There is no other benchmark yet: the demo measures latency, accuracy and accounting itself.
+figures: $(INSTALLED) ## Draw the pictures of docs/images that show heads, fields and maps
+	@$(BIN)/python -m tools.docs_figures $(ARGS)
+
+# The demo measures latency, accuracy and accounting itself; `m2m bench` measures the field and the simulated subject.
 bench: $(INSTALLED) ## Measure latency: the demo without a window, figures as JSON
 	@$(BIN)/m2m demo --headless --pulses 60 --seed 3 --json $(ARGS)
 
