@@ -44,6 +44,10 @@ def build(
     coil: Annotated[
         str, typer.Option("--coil", help=f"Coil of the basis: a file (.ccd, .tcd), or {FIGURE_OF_EIGHT} (70 mm).")
     ] = FIGURE_OF_EIGHT,
+    max_didt: Annotated[
+        float | None,
+        typer.Option("--max-didt-a-per-us", min=0.1, help="Largest dI/dt of the coil, where its file does not say it."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that solve at the same time.")] = 1,
     cache: Annotated[
         Path | None,
@@ -64,7 +68,7 @@ def build(
         raise SettingsError(f"--out {out}: {folder} is no folder that can be written to; make it first")
     if source == "default" and archive is not None:
         raise SettingsError("--archive is for --source pycortex; the default subject needs none")
-    chosen = _coil(coil) if basis else None
+    chosen = _coil(coil, max_didt) if basis else None
     recipe = default_recipe() if source == "default" else pycortex_recipe(archive or _installed_pycortex())
     with Progress(
         SpinnerColumn(),
@@ -127,14 +131,14 @@ def default_cache() -> Path:
     return base / "m2m-live"
 
 
-def _coil(text: str) -> Coil:
+def _coil(text: str, max_didt_a_per_us: float | None) -> Coil:
     from rt_engine.field.coil import figure_of_eight
 
     if text == FIGURE_OF_EIGHT:
-        return figure_of_eight()
+        return figure_of_eight() if max_didt_a_per_us is None else figure_of_eight(max_didt_a_per_us=max_didt_a_per_us)
     from rt_engine.field.dipole_file import read_dipole_file
 
-    return read_dipole_file(Path(text))
+    return read_dipole_file(Path(text), max_didt_a_per_us=max_didt_a_per_us)
 
 
 def _installed_pycortex() -> Path:

@@ -188,7 +188,7 @@ class Cache:
         key = _digest(recipe.source, str(resolution_mm), _code_digest(heads_only=True))
         path = self.folder / f"{recipe.name}-{resolution_mm}mm-{key[:16]}.head.npz"
         try:
-            with np.load(path) as kept:
+            with path.open("rb") as file, np.load(file) as kept:
                 text = {name: str(kept[name]) for name in ("space", "name", "notices")}
                 return VoxelHead(kept["label"], kept["affine"], text["space"], text["name"], text["notices"])
         except FileNotFoundError:
@@ -196,9 +196,9 @@ class Cache:
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, DataError) as error:
             log.warning("The kept head %s is damaged (%s); it is made again.", path, error)
         head = recipe.head(resolution_mm)
-        with written_whole(path) as temporary, temporary.open("wb") as file:
+        with written_whole(path) as temporary, temporary.open("wb") as new:
             np.savez_compressed(
-                file, label=head.label, affine=head.affine, space=head.space, name=head.name, notices=head.notices
+                new, label=head.label, affine=head.affine, space=head.space, name=head.name, notices=head.notices
             )
         return head
 
@@ -223,9 +223,9 @@ class Cache:
             temporary.write_text(json.dumps(summary), encoding="utf-8")
         return path
 
-    def solving(self, solver: FieldSolver, coil: Coil, points_mm: Floats) -> Path:
-        """Return the file that keeps what is solved until the basis is whole."""
-        return self.folder / f"{solve_many.key(solver, coil, points_mm)[:32]}.solving"
+    def solved(self, solver: FieldSolver, coil: Coil, points_mm: Floats) -> Path:
+        """Return the file that keeps solved placements; a basis of another rank begins with the same ones."""
+        return self.folder / f"{solve_many.key(solver, coil, points_mm)[:32]}.fields"
 
     def _subject_files(self, key: str) -> tuple[Path, Path]:
         return self.folder / f"{key[:32]}.subject.h5", self.folder / f"{key[:32]}.json"
@@ -309,15 +309,14 @@ def _make(
     head = cache.head(recipe, resolution_mm)
     subject = replace(subject, scalp=scalp_patch(head, subject.sphere_center_mm, target_mm))
     summary = figures(head, subject, target_mm)
-    solving: Path | None = None
     if coil is not None:
         stage("equations")
         solver: FieldSolver = VoxelFem(head)
         candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=target_mm)
-        solving = cache.solving(solver, coil, subject.voxel_mm)
+        solved = cache.solved(solver, coil, subject.voxel_mm)
         stage("placements")
         basis = build_basis(
-            solver, coil, candidates, subject.voxel_mm, rank, checkpoint=solving, progress=progress, jobs=jobs
+            solver, coil, candidates, subject.voxel_mm, rank, checkpoint=solved, progress=progress, jobs=jobs
         )
         subject = replace(subject, basis=basis)
         summary |= {
@@ -326,10 +325,7 @@ def _make(
             "residual_limit": basis.residual_limit,
             "coil": basis.coil.name,
         }
-    path = cache.keep_subject(key, subject, summary)
-    if solving is not None:
-        solving.unlink(missing_ok=True)
-    return path, summary
+    return cache.keep_subject(key, subject, summary), summary
 
 
 def figures(head: VoxelHead, subject: Subject, target_mm: Floats) -> dict[str, Any]:

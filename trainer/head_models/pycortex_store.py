@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import re
 import tarfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
@@ -119,8 +120,10 @@ def read_members(source: Path) -> dict[str, bytes]:
                 file = archive.extractfile(member) if name else None
                 if name and file:
                     found[name] = file.read()
-    except (tarfile.TarError, EOFError, OSError) as error:
-        raise FileFormatError(f"{source} cannot be read as an archive: {error}. {HOW_TO_GET}") from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
+        raise FileFormatError(
+            f"{source} cannot be read as an archive: {str(error).splitlines()[0]}. {HOW_TO_GET}"
+        ) from error
     missing = [path for path, name in wanted.items() if name not in found]
     if missing:
         raise FileFormatError(f"The archive {source} has no {missing[0]}. {HOW_TO_GET}")
