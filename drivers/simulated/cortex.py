@@ -5,7 +5,8 @@ Recruitment of muscle m by the field magnitudes |E_k| at the voxels k:
     recruited_m = sum over k of  w_mk  sigmoid((g_m |E_k| - theta_m) / (beta theta_m)),     sum over k of w_mk = 1
 
 g_m is the excitability of the moment, drawn in `variability`. The weights are a Gaussian patch on the ribbon of BA4
-and a weaker secondary one, in somatotopic order along the ribbon.
+and a weaker secondary one, in somatotopic order along the ribbon. They fall off with depth, since it is the crown and
+the lip of the precentral gyrus that TMS excites (Siebner et al. 2022, Clin Neurophysiol 140:59).
 """
 
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ elbow (Penfield's order); the spacing is chosen so that hand and forearm overlap
 
 INTRINSIC_HAND = ("FDI", "3DI", "3Lum", "AbPB", "AdPB", "ADM", "FDM")
 """Muscles inside the hand; the others lie in the forearm."""
+
+HAND_THRESHOLD, FOREARM_THRESHOLD = (0.92, 1.06), (0.95, 1.10)
+"""Ranges of the thresholds of the other muscles, as shares of the FDI's."""
+
+HAND_MAXIMUM, FOREARM_MAXIMUM = (0.3, 1.0), (0.15, 0.6)
+"""Ranges of the largest MEPs of the other muscles, as shares of the FDI's."""
 
 PLACE_SD_MM = 1.5
 """How far a patch deviates from that order in one person, SD."""
@@ -135,8 +142,8 @@ def make_motor_cortex(subject: Subject, settings: CortexSettings, subject_seed: 
         distance_mm = np.linalg.norm(voxel_mm - center_mm[row], axis=1)
         candidates = np.flatnonzero((distance_mm >= SECONDARY_MM[0]) & (distance_mm <= SECONDARY_MM[1]))
         second_mm = voxel_mm[rng.choice(candidates)] if candidates.size else center_mm[row]
-        patch = _patch(voxel_mm, center_mm[row], settings.patch_mm)
-        second = _patch(voxel_mm, second_mm, settings.patch_mm)
+        patch = _patch(voxel_mm, center_mm[row], subject.sphere_center_mm, settings)
+        second = _patch(voxel_mm, second_mm, subject.sphere_center_mm, settings)
         weight[row] = (1.0 - share) * patch + share * second
     threshold, maximum = _thresholds_and_maxima(settings, subject_seed)
     return MotorCortex(weight, threshold, settings.beta_share * threshold, maximum, center_mm)
@@ -179,9 +186,13 @@ def _medial_direction(voxel_mm: Floats, knob_mm: Floats, subject: Subject) -> Fl
     return direction * np.copysign(1.0, direction[0] * midline)
 
 
-def _patch(voxel_mm: Floats, center_mm: Floats, sd_mm: float) -> Floats:
-    patch = np.exp(-0.5 * ((voxel_mm - center_mm) ** 2).sum(axis=1) / sd_mm**2)
-    patch[patch < WEIGHT_CUT * patch.max()] = 0.0
+def _patch(voxel_mm: Floats, center_mm: Floats, sphere_center_mm: Floats, settings: CortexSettings) -> Floats:
+    """Return a patch's weights, (V,) float64, sum 1."""
+    aside = ((voxel_mm - center_mm) ** 2).sum(axis=1) / settings.patch_mm**2
+    height_mm = np.linalg.norm(voxel_mm - sphere_center_mm, axis=1)
+    logarithm = -0.5 * aside + height_mm / settings.crown_mm
+    patch = np.exp(logarithm - logarithm.max())
+    patch[patch < WEIGHT_CUT] = 0.0
     return patch / patch.sum()
 
 
@@ -192,8 +203,8 @@ def _thresholds_and_maxima(settings: CortexSettings, subject_seed: int) -> tuple
     maximum = np.empty(len(ARTICLE_MUSCLES))
     for row, muscle in enumerate(ARTICLE_MUSCLES):
         hand = muscle in INTRINSIC_HAND
-        threshold[row] = settings.theta_v_per_m * rng.uniform(*((0.95, 1.08) if hand else (0.98, 1.15)))
-        maximum[row] = settings.maximum_uv * rng.uniform(*((0.3, 1.0) if hand else (0.15, 0.6)))
+        threshold[row] = settings.theta_v_per_m * rng.uniform(*(HAND_THRESHOLD if hand else FOREARM_THRESHOLD))
+        maximum[row] = settings.maximum_uv * rng.uniform(*(HAND_MAXIMUM if hand else FOREARM_MAXIMUM))
     fdi = ARTICLE_MUSCLES.index("FDI")
     threshold[fdi], maximum[fdi] = settings.theta_v_per_m, settings.maximum_uv
     return threshold, maximum

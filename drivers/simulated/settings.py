@@ -37,15 +37,17 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Hand knob in scanner space; None takes the literature's place, which is known in MNI space only."""
     patch_mm: float = 6.0
     """Standard deviation of the Gaussian patch of a muscle."""
+    crown_mm: float = 4.0
+    """Depth in which a patch's weights fall to 1/e: the crown of the gyrus counts most."""
     theta_v_per_m: float = 80.0
     """Threshold of the FDI's recruitment."""
-    beta_share: float = 0.07
+    beta_share: float = 0.045
     """Width of the recruitment sigmoid, as a share of the threshold."""
-    maximum_uv: float = 6000.0
+    maximum_uv: float = 7000.0
     """Largest MEP of the FDI."""
-    common_sd_ln: float = 0.10
+    common_sd_ln: float = 0.07
     """Excitability shared by all muscles, SD of the natural logarithm."""
-    private_sd_ln: float = 0.10
+    private_sd_ln: float = 0.07
     """Excitability of one muscle alone, SD of the natural logarithm."""
     output_sd_log10: float = 0.12
     """Variability after the recruitment, SD of the decimal logarithm."""
@@ -60,7 +62,7 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     def __post_init__(self) -> None:
         _require_finite(self)
-        for name in ("patch_mm", "theta_v_per_m", "beta_share", "maximum_uv"):
+        for name in ("patch_mm", "crown_mm", "theta_v_per_m", "beta_share", "maximum_uv"):
             _require(getattr(self, name) > 0.0, f"{name} is {getattr(self, name)}; it must be positive")
         for name in ("common_sd_ln", "private_sd_ln", "output_sd_log10", "floor_uv"):
             _require(getattr(self, name) >= 0.0, f"{name} is {getattr(self, name)}; it must not be negative")

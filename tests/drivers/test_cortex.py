@@ -36,6 +36,15 @@ def test_every_muscle_has_weights_that_sum_to_one_around_its_centre() -> None:
     assert (spread < 15.0).all()
 
 
+def test_the_crown_of_the_gyrus_counts_more_than_its_depth() -> None:
+    height_mm = np.linalg.norm(HEAD.voxel_mm - HEAD.sphere_center_mm, axis=1)
+    mean_mm = [
+        make_motor_cortex(HEAD, CortexSettings(crown_mm=crown), 0).weight @ height_mm for crown in (0.5, 4.0, 1e6)
+    ]
+    assert (mean_mm[0] > mean_mm[1]).all()
+    assert (mean_mm[1] > mean_mm[2]).all()
+
+
 def test_hand_lies_lateral_of_the_forearm() -> None:
     x = CORTEX.center_mm[:, 0]
     thumb, elbow = ARTICLE_MUSCLES.index("AbPB"), ARTICLE_MUSCLES.index("BRD")
@@ -65,7 +74,7 @@ def test_recruitment_rises_with_the_field_and_stays_a_share(low: float, step: fl
 
 def test_recruitment_of_a_uniform_field_is_the_sigmoid() -> None:
     for muscle, theta in enumerate(CORTEX.threshold_v_per_m):
-        width = 0.07 * theta
+        width = CortexSettings().beta_share * theta
         for drive, share in ((0.0, 0.5), (2.0, 1 / (1 + np.exp(-2.0)))):
             recruited = CORTEX.recruited(np.full((1, HEAD.n_voxels), theta + drive * width), REST)
             assert recruited[0, muscle] == pytest.approx(share)
