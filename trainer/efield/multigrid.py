@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ COARSEST = 300
 """Unknowns below which the hierarchy ends, in a dense pseudo-inverse."""
 
 Floats = npt.NDArray[np.float64]
+Singles = npt.NDArray[np.float32]
 
 
 class Multigrid:
@@ -53,7 +55,7 @@ class Multigrid:
         self.matrix = matrix
         self.tolerance = tolerance
         started = time.perf_counter()
-        self._levels, self._coarsest = _hierarchy(matrix)
+        self._levels, self._coarsest, self._sweep = _hierarchy(matrix)
         self.setup_s = time.perf_counter() - started
 
     def solve(self, right: Floats, guess: Floats | None = None) -> tuple[Floats, int, float]:
@@ -109,25 +111,41 @@ class Multigrid:
             iterations += 1
         return x - x.mean(), iterations, residual
 
-    def _cycle(self, right: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Take one V-cycle from zero (pyamg's own would also compute two norms of residuals that nobody reads)."""
+    def _cycle(self, right: Singles) -> Singles:
+        """Take one V-cycle from zero, smoothing by Gauss-Seidel: forwards on the way down, backwards on the way up.
+
+        The two sweeps are each other's transpose, which keeps the cycle symmetric, as conjugate gradients need it. The
+        first, from zero, needs the lower triangle only, and its residual is minus what the upper one makes of it.
+        """
         path = []
-        for level in self._levels[:-1]:
+        for level in self._levels:
             x = np.zeros_like(right)
-            level.presmoother(level.A, x, right)
+            self._sweep(level.lower, x, right, sweep="forward")
             path.append((level, x, right))
-            right = level.R @ (right - level.A @ x)
+            right = -(level.restriction @ (level.upper @ x))
         x = self._coarsest @ right
         for level, finer, finer_right in reversed(path):
-            x = finer + level.P @ x
-            level.postsmoother(level.A, x, finer_right)
+            x = finer + level.prolongation @ x
+            self._sweep(level.matrix, x, finer_right, sweep="backward")
         return x
 
 
-def _hierarchy(matrix: Any) -> tuple[list[Any], npt.NDArray[np.float32]]:
-    """Make the levels, and the pseudo-inverse of the coarsest one's matrix."""
+@dataclass(frozen=True, eq=False)
+class _Level:
+    """One level of the hierarchy, all but the coarsest; csr matrices in single precision."""
+
+    matrix: Any
+    lower: Any  # with the diagonal
+    upper: Any  # without
+    restriction: Any
+    prolongation: Any
+
+
+def _hierarchy(matrix: Any) -> tuple[list[_Level], Singles, Callable[..., None]]:
+    """Make the levels, the pseudo-inverse of the coarsest one's matrix, and fetch pyamg's Gauss-Seidel sweep."""
     try:
         import pyamg
+        from pyamg.relaxation.relaxation import gauss_seidel
     except ImportError as error:
         raise DataError("Finite elements need pyamg, which is not installed. Install m2m-live[train].") from error
     single = sparse.csr_matrix((matrix.data.astype(np.float32), matrix.indices, matrix.indptr), shape=matrix.shape)
@@ -135,21 +153,16 @@ def _hierarchy(matrix: Any) -> tuple[list[Any], npt.NDArray[np.float32]]:
     single.data /= np.float32(abs(single.diagonal()).max())
     with _fixed_random_numbers(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        made = pyamg.smoothed_aggregation_solver(
-            single,
-            # One sweep there and the reverse sweep back keep the cycle symmetric, as conjugate gradients need it.
-            presmoother=("gauss_seidel", {"sweep": "forward"}),
-            postsmoother=("gauss_seidel", {"sweep": "backward"}),
-            max_coarse=COARSEST,
-        )
-    for level in made.levels:  # pyamg itself goes over to double precision here and there
-        for name in ("A", "P", "R"):
-            if hasattr(level, name):
-                setattr(level, name, getattr(level, name).astype(np.float32, copy=False).tocsr())
+        made = pyamg.smoothed_aggregation_solver(single, presmoother=None, postsmoother=None, max_coarse=COARSEST)
+    levels = []
+    for level in made.levels[:-1]:
+        # pyamg itself goes over to double precision here and there.
+        a, p, r = (sparse.csr_matrix(m, dtype=np.float32) for m in (level.A, level.P, level.R))
+        levels.append(_Level(a, sparse.tril(a, format="csr"), sparse.triu(a, 1, format="csr"), r, p))
     coarsest = made.levels[-1].A.toarray().astype(np.float64)
     # A constant of any size is in the kernel up to single precision; only what stands above that is inverted.
     inverse = np.linalg.pinv(coarsest, rcond=1e-5, hermitian=True).astype(np.float32)
-    return made.levels, inverse
+    return levels, inverse, gauss_seidel
 
 
 @contextmanager
