@@ -1,13 +1,9 @@
 """The E-field of any covered coil placement, in milliseconds, from a reduced basis.
 
-What induces the E-field is the change of the coil's magnetic field B; where no current flows, so in the whole head,
-B = -grad of the magnetic scalar potential (`coil.scalar_potential`), and that one number per point says all. For the
-pose at hand the skeleton's potentials, columns of M, are fitted to the coil's potential a at the sample points,
+For the pose at hand the skeleton's magnetic potentials, columns of M, are fitted to the coil's potentials a at the
+sample points (`reduced_basis.fitted_potentials`); E is linear in them:
 
     c = argmin |a - M c|,      E = sum over the skeleton of  c_k E_k,      residual = |a - M c| / |a|
-
-The vector potential A would do too (it is what the finite-element solvers take), but A holds a gradient that makes
-no E-field: fitting it costs a basis about twice as large for the same error (docs/reduced-basis.md).
 """
 
 from __future__ import annotations
@@ -19,8 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import CoverageError, DataError
-from rt_engine.field.coil import scalar_potential, transform
-from rt_engine.field.reduced_basis import ReducedBasis, check_basis
+from rt_engine.field.reduced_basis import ReducedBasis, check_basis, fitted_potentials
 
 Progress = Callable[[int, int], None]
 """Called with the number of placements that are done and that of all."""
@@ -40,7 +35,7 @@ class BasisField:
     field_v_per_m : numpy.ndarray
         (V, 3) float32, V/m, on the voxels of BA4.
     residual : float
-        What the fit leaves of the coil's potential, relative.
+        What the fit leaves of the coil's potentials, relative.
     """
 
     field_v_per_m: npt.NDArray[np.float32]
@@ -199,10 +194,10 @@ class FieldBasis:
         return self._fit(np.asarray(pose, np.float64))[1]
 
     def _potential(self, pose: Floats) -> Floats:
-        return scalar_potential(self.basis.sample_mm, *transform(self.basis.coil, pose))
+        return fitted_potentials(self.basis.coil, pose, self.basis.sample_mm)
 
     def _fit(self, pose: Floats) -> tuple[Floats, float]:
-        """Fit a placement's potential; return the components' weights (R,) and the residual."""
+        """Fit a placement's potentials; return the components' weights (R,) and the residual."""
         potential = self._potential(pose)
         if not np.isfinite(potential).all():  # a dipole lies on a sample point: nothing of that can be fitted
             return np.zeros(len(self._to_components)), 1.0

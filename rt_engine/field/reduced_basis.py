@@ -15,7 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rt_engine.errors import DataError
-from rt_engine.field.coil import Coil, check_pose
+from rt_engine.field.coil import Coil, check_pose, potentials, transform
+
+VECTOR_WEIGHT = 0.05
+"""Weight of the vector potential beside the scalar one in the fit; part of what a stored basis means."""
+
+
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +77,37 @@ class ReducedBasis:
     def n_voxels(self) -> int:
         """Number of voxels in BA4 (V)."""
         return int(self.components.shape[1])
+
+
+def fitted_potentials(coil: Coil, pose: npt.NDArray[np.float64], sample_mm: npt.NDArray[np.float64]) -> Floats:
+    """Compute what is fitted: a coil's magnetic potentials at the sample points.
+
+    What induces the E-field is the change of the coil's magnetic field B; where no current flows, so in the whole head,
+    B = -grad of the scalar potential, and that one number per point says all. The vector potential A says the same,
+    but holds a gradient besides, which makes no E-field: fitting A alone costs a basis about twice as large. To finite
+    elements, though, a gradient is not quite nothing: it leaves a field of their error's size. So A has a small weight.
+
+    Parameters
+    ----------
+    coil : Coil
+        The coil.
+    pose : numpy.ndarray
+        (4, 4); coil frame to the sample points' space, mm.
+    sample_mm : numpy.ndarray
+        (S, 3) float64, mm.
+
+    Returns
+    -------
+    numpy.ndarray
+        (4 S,) float64, T m per A: the scalar potential, then the weighted vector potential.
+
+    Raises
+    ------
+    DataError
+        The pose is no rigid motion.
+    """
+    scalar, vector = potentials(sample_mm, *transform(coil, pose))
+    return np.concatenate([scalar, VECTOR_WEIGHT * vector.ravel()])
 
 
 def check_basis(basis: ReducedBasis) -> None:

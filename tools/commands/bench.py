@@ -7,6 +7,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from tools.commands.bench_efield import bench_efield
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
 
@@ -17,9 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
-def _group() -> None:
-    """Keep `m2m bench NAME` even while there is one subcommand only."""
+app.command("efield")(bench_efield)
 
 
 @app.command("subject")

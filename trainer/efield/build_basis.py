@@ -1,6 +1,6 @@
 """Makes a reduced basis: chooses a skeleton of placements, solves it, compresses it, and measures where it holds.
 
-1. The candidates' magnetic potentials at sample points in the head are the columns of a matrix; QR with pivoting takes
+1. The candidates' magnetic potentials at sample points in the head (`fitted_potentials`) are the columns of a matrix; QR with pivoting takes
    one column after the other, always the one that those before fit worst (Golub & Van Loan, Matrix Computations,
    ch. 5.4.2). The first ones are the skeleton.
 2. Only the skeleton is solved with the head's solver.
@@ -23,8 +23,8 @@ import numpy.typing as npt
 import scipy.linalg
 
 from rt_engine.errors import DataError
-from rt_engine.field.coil import Coil, check_pose, scalar_potential, transform
-from rt_engine.field.reduced_basis import ReducedBasis, check_basis
+from rt_engine.field.coil import Coil, check_pose
+from rt_engine.field.reduced_basis import ReducedBasis, check_basis, fitted_potentials
 from trainer.efield.solve_many import Progress, solve_many
 from trainer.efield.solver import FieldSolver
 
@@ -32,8 +32,11 @@ log = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float64]
 
-N_SAMPLES = 700
-"""Points in the head where potentials are fitted: some five times the rank, so that a misfit shows in the residual."""
+N_SAMPLES = 500
+"""Points in the head where potentials are fitted: three times the rank, so that a misfit shows in the residual."""
+
+N_VOXEL_SAMPLES = 200
+"""Voxels of BA4, at most, where they are fitted too: what is wrong there is wrong in the field at once."""
 
 SAMPLE_REACH_MM = 80.0
 """Sample points lie within this distance of the middle of the candidates: there the coil's field is not yet smooth, and
@@ -107,10 +110,12 @@ def build_basis(
         check_pose(pose)
     if not 1 <= rank <= len(candidates):
         raise DataError(f"{len(candidates)} candidates for a skeleton of {rank}; expected at least as many, and one.")
-    sample_mm = sample_points(solver, candidates, rank)
-    potential = np.stack([scalar_potential(sample_mm, *transform(coil, pose)) for pose in candidates], axis=1)
+    points_mm = np.asarray(points_mm, np.float64)
+    sample_mm = sample_points(solver, candidates, points_mm, rank)
+    potential = np.stack([fitted_potentials(coil, pose, sample_mm) for pose in candidates], axis=1)
     # All candidates count alike, however far the coil is from the head: what is to be small is the relative residual.
-    potential /= np.linalg.norm(potential, axis=0)
+    length = np.linalg.norm(potential, axis=0)
+    potential /= length
     chosen = choose_skeleton(potential, rank)
     skeleton = candidates[chosen]
     log.info("skeleton of %d placements out of %d chosen", rank, len(candidates))
@@ -118,9 +123,7 @@ def build_basis(
     field = solve_many(solver, coil, skeleton, points_mm, checkpoint=checkpoint, progress=progress, jobs=jobs)
     flat: Floats = field.reshape(rank, -1)
     # In the unit that the potentials were brought to.
-    length = np.linalg.norm(
-        np.stack([scalar_potential(sample_mm, *transform(coil, pose)) for pose in skeleton], axis=1), axis=0
-    )
+    length = length[chosen]
     limit = residual_limit(potential[:, chosen], flat / length[:, None])
     coefficient, residual = fit(potential[:, chosen], potential)
     n_above = int((residual > limit).sum())
@@ -149,8 +152,8 @@ def build_basis(
     return basis
 
 
-def sample_points(solver: FieldSolver, candidates: Floats, rank: int, *, n: int = N_SAMPLES) -> Floats:
-    """Draw the points where potentials are fitted, from the part of the head under the candidates.
+def sample_points(solver: FieldSolver, candidates: Floats, points_mm: Floats, rank: int) -> Floats:
+    """Draw the points where potentials are fitted: in the part of the head under the candidates, and in BA4.
 
     Parameters
     ----------
@@ -158,10 +161,10 @@ def sample_points(solver: FieldSolver, candidates: Floats, rank: int, *, n: int 
         The head.
     candidates : numpy.ndarray
         (n, 4, 4), mm.
+    points_mm : numpy.ndarray
+        (V, 3), mm; the voxels of BA4.
     rank : int
-        Placements in the skeleton; there are at least three times as many points.
-    n : int
-        Points, at least.
+        Placements in the skeleton; there are at least three times as many points in the head.
 
     Returns
     -------
@@ -173,7 +176,7 @@ def sample_points(solver: FieldSolver, candidates: Floats, rank: int, *, n: int 
     DataError
         The candidates are far from the head.
     """
-    n = max(n, 3 * rank)
+    n = max(N_SAMPLES, 3 * rank)
     middle = candidates[:, :3, 3].mean(axis=0)
     drawn = solver.interior_points(40 * n, SAMPLE_SEED)
     near = drawn[np.linalg.norm(drawn - middle, axis=1) < SAMPLE_REACH_MM][:n]
@@ -182,7 +185,7 @@ def sample_points(solver: FieldSolver, candidates: Floats, rank: int, *, n: int 
             f"Only {len(near)} of {40 * n} points of the head lie within {SAMPLE_REACH_MM:g} mm of the middle of the "
             f"coil placements, {np.round(middle, 1).tolist()} mm; expected {n}. Are head and subject in the same space?"
         )
-    return near
+    return np.concatenate([near, points_mm[:: -(-len(points_mm) // N_VOXEL_SAMPLES)]])
 
 
 def choose_skeleton(potential: Floats, rank: int) -> npt.NDArray[np.int64]:
@@ -221,8 +224,9 @@ def fit(skeleton: Floats, potential: Floats) -> tuple[Floats, Floats]:
     residual : numpy.ndarray
         (n,) float64, relative.
     """
-    coefficient: Floats = np.linalg.lstsq(skeleton, potential, rcond=1e-10)[0]
-    misfit: Floats = np.linalg.norm(potential - skeleton @ coefficient, axis=0) / np.linalg.norm(potential, axis=0)
+    coefficient: Any = np.linalg.lstsq(skeleton, potential, rcond=1e-10)[0]
+    left_over = potential - skeleton @ coefficient
+    misfit: Floats = np.linalg.norm(left_over, axis=0) / np.linalg.norm(potential, axis=0)
     return coefficient, misfit
 
 
@@ -295,7 +299,7 @@ def compress(field: Floats, coefficient: Floats, *, truncation: float = TRUNCATI
         (R, 3 V) float64, orthonormal.
     """
     orthonormal, triangle = np.linalg.qr(field.T)
-    candidate: Floats = triangle @ coefficient
+    candidate: Any = triangle @ coefficient
     candidate = candidate / np.linalg.norm(candidate, axis=0)
     axis, _, _ = np.linalg.svd(candidate, full_matrices=False)
     # What is left of every candidate after the first R components, for R = 0, 1, ...
