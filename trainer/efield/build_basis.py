@@ -1,8 +1,8 @@
 """Makes a reduced basis: chooses a skeleton of placements, solves it, compresses it, and measures where it holds.
 
-1. The candidates' magnetic potentials at sample points in the head (`fitted_potentials`) are the columns of a matrix; QR with pivoting takes
-   one column after the other, always the one that those before fit worst (Golub & Van Loan, Matrix Computations,
-   ch. 5.4.2). The first ones are the skeleton.
+1. The candidates' magnetic potentials at sample points in the head (`fitted_potentials`) are the columns of a matrix;
+   QR with pivoting takes one column after the other, always the one that those before fit worst (Golub & Van Loan,
+   Matrix Computations, ch. 5.4.2). The first ones are the skeleton.
 2. Only the skeleton is solved with the head's solver.
 3. The candidates' fields, as the basis gives them, lie close to far fewer dimensions than the skeleton has: their
    principal components are stored.
