@@ -36,6 +36,9 @@ SAME_PLACE_MM = 0.5
 _SIMNIBS_DUMMY_MM = 1.5
 """SimNIBS' GIFTI surfaces are in scanner RAS but carry an invented centre, (0, 1, 0) mm, which must not be added."""
 
+_CONFORMED_AXES = ("L", "I", "A")
+"""Where the voxel axes of FreeSurfer's conformed volumes point."""
+
 _UNKNOWN_SPACE, _SCANNER_SPACE = 0, 1  # NIFTI_XFORM_UNKNOWN, NIFTI_XFORM_SCANNER_ANAT
 
 _SIDES: tuple[tuple[re.Pattern[str], Hemisphere], ...] = (
@@ -297,8 +300,9 @@ def _tkras_to_scanner(axes: Floats, shape: Any, voxel_mm: Any, center_mm: Any) -
 def _tkras_of_volume(path: Path) -> Floats:
     if not path.is_file():
         raise FileFormatError(f"There is no file {path}; expected the MRI of the surfaces, such as mri/orig.mgz.")
+    nibabel = nibabel_module()
     try:
-        image = nibabel_module().load(path)
+        image = nibabel.load(path)
         affine = np.asarray(image.affine, np.float64)
         shape = image.shape
     except DataError:
@@ -310,9 +314,13 @@ def _tkras_of_volume(path: Path) -> Floats:
     if len(shape) < 3 or affine.shape != (4, 4) or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise FileFormatError(f"{path} is no volume in space: shape {shape}. Expected mri/orig.mgz or a NIfTI of it.")
     axes = affine[:3, :3]
-    return _tkras_to_scanner(
-        axes, shape, np.linalg.norm(axes, axis=0), affine[:3, :3] @ (np.array(shape[:3]) / 2) + affine[:3, 3]
-    )
+    center_mm = axes @ (np.array(shape[:3]) / 2) + affine[:3, 3]
+    if nibabel.aff2axcodes(affine) == _CONFORMED_AXES:
+        return _tkras_to_scanner(axes, shape, np.linalg.norm(axes, axis=0), center_mm)
+    # The scanner's own volume: recon-all resamples it to its own axes about the same middle.
+    to_scanner = np.eye(4)
+    to_scanner[:3, 3] = center_mm
+    return to_scanner
 
 
 def _check_ribbon(white: Path, pial: Path, white_mm: Floats, pial_mm: Floats) -> None:

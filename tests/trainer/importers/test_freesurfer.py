@@ -65,6 +65,11 @@ def test_the_mri_says_where_surfaces_lie_that_do_not_say_it(tmp_path: Path, lab:
     t1 = write_t1(tmp_path / "orig.mgz")
     np.testing.assert_allclose(read_cortex(inner, outer, t1=t1).pial_mm, pial, atol=1e-4)
     np.testing.assert_allclose(read_cortex(lab.white, lab.pial, t1=t1).pial_mm, pial, atol=1e-4)
+    # The scanner's own volume has other axes and another size, but the same middle.
+    axes = np.diag([1.0, 1.0, 1.2, 1.0])
+    axes[:3, 3] = CRAS_MM - axes[:3, :3] @ [88.0, 120.0, 100.0]
+    nibabel.Nifti1Image(np.zeros((176, 240, 200), np.uint8), axes).to_filename(tmp_path / "T1.nii.gz")
+    np.testing.assert_allclose(read_cortex(inner, outer, t1=tmp_path / "T1.nii.gz").pial_mm, pial, atol=1e-4)
     other = write_t1(tmp_path / "other.mgz", CRAS_MM + [0, 0, 7])
     with pytest.raises(DataError, match=r"centre of its MRI volume at \[1.5, -12.0, 20.0\] mm, the given T1 .* 27.0\]"):
         read_cortex(lab.white, lab.pial, t1=other)

@@ -67,6 +67,17 @@ def test_text_and_binary_give_the_same_head(tmp_path: Path, head: TetraHead, ver
         assert np.linalg.norm(head.node_mm[head.tetrahedron[head.tag == tissue]], axis=2).max() == pytest.approx(outer)
 
 
+def test_binary_as_simnibs_writes_it_has_no_line_end_before_a_closing_mark(
+    tmp_path: Path, head: TetraHead, mesh_file: Path
+) -> None:
+    content = mesh_file.read_bytes()
+    for mark in (b"$EndNodes", b"$EndElements"):
+        assert b"\n" + mark in content
+        content = content.replace(b"\n" + mark, mark)
+    (tmp_path / "S01.msh").write_bytes(content)
+    assert read_head(tmp_path / "S01.msh").content_hash() == head.content_hash()
+
+
 def test_nodes_without_a_tetrahedron_are_left_out(tmp_path: Path, head: TetraHead) -> None:
     stray = np.array([[500.0, 0.0, 0.0], [np.nan, 0.0, 0.0]])
     mesh = changed(node=np.concatenate([stray, ball().node]), tetra=ball().tetra + 2, triangle=ball().triangle + 2)
