@@ -151,6 +151,9 @@ def _basis(subject: Subject) -> dict[str, Any]:
         "basis_rank": basis.rank,
         "basis_components": basis.n_components,
         "basis_residual_limit": _number(basis.residual_limit, 5),
+        "basis_coil_from_mm": _rounded(basis.covered_mm.min(axis=0)),
+        "basis_coil_to_mm": _rounded(basis.covered_mm.max(axis=0)),
+        "basis_covered_radius_mm": basis.covered_radius_mm,
     }
 
 
