@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
 from trainer.importers.arrays import ArrayData, magnitude
+from trainer.importers.mat_file import read_mat
 from trainer.importers.mep_table import uv_per_unit
 from trainer.importers.pose_table import Floats
 from trainer.importers.wild_text import read_bytes
@@ -161,20 +162,17 @@ def _numbers_of(stem: str) -> tuple[int, ...]:
 
 def _variables(path: Path) -> dict[str, npt.NDArray[Any]]:
     read_bytes(path)
-    try:
-        if h5py.is_hdf5(path):
+    if not h5py.is_hdf5(path):
+        every = read_mat(path)
+    else:
+        try:
             with h5py.File(path, "r") as file:
                 # MATLAB stores its first axis fastest, so HDF5 shows the axes in reverse.
-                return {name: np.asarray(item[()]).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
-        from scipy.io import loadmat
-
-        content = loadmat(path)
-    except Exception as error:  # scipy raises whatever damaged bytes lead it to
-        raise FileFormatError(f"{path} cannot be read as a MATLAB file ({error}). Copy or save it again.") from error
+                every = {name: np.asarray(item[()]).T for name, item in file.items() if isinstance(item, h5py.Dataset)}
+        except Exception as error:  # h5py raises whatever damaged bytes lead it to
+            raise FileFormatError(f"{path} cannot be read as MATLAB 7.3 ({error}). Copy or save it again.") from error
     return {
-        name: value
-        for name, value in content.items()
-        if not name.startswith("__") and isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
+        name: value for name, value in every.items() if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
     }
 
 

@@ -15,6 +15,7 @@ import h5py
 import numpy as np
 
 from rt_engine.errors import FileFormatError
+from trainer.importers.mat_file import read_mat
 from trainer.importers.pose_table import Floats, PoseTable, no_pose, rigid_pose, without_misplaced
 from trainer.importers.wild_text import parse_number, read_bytes, read_lines
 
@@ -176,15 +177,8 @@ def _mat(path: Path) -> Iterator[_Found]:
     if h5py.is_hdf5(path):
         yield from _mat_73(path)
         return
-    from scipy.io import loadmat
-
-    try:
-        content = loadmat(path, squeeze_me=True, struct_as_record=False)
-    except Exception as error:  # scipy raises whatever damaged bytes lead it to
-        raise FileFormatError(f"{path} cannot be read as a MATLAB file ({error}). Save it again.") from error
-    for name, value in content.items():
-        if not name.startswith("__"):
-            yield from _mat_value(path, name, value)
+    for name, value in read_mat(path, simple=True).items():
+        yield from _mat_value(path, name, value)
 
 
 def _mat_value(path: Path, name: str, value: Any, depth: int = 0) -> Iterator[_Found]:
@@ -198,7 +192,8 @@ def _mat_value(path: Path, name: str, value: Any, depth: int = 0) -> Iterator[_F
         if isinstance(matrix, np.ndarray) and matrix.shape == (4, 4):
             label = getattr(value, "name", "")
             didt = getattr(value, "didt", np.nan)
-            didt = float(didt) * _A_PER_US if np.ndim(didt) == 0 and np.isfinite(didt) and didt > 0 else np.nan
+            known = isinstance(didt, int | float) and 0 < didt < np.inf
+            didt = float(didt) * _A_PER_US if known else np.nan
             yield label if isinstance(label, str) and label else name, f"{name}.matsimnibs", matrix, didt
             return
         for field in value._fieldnames:
