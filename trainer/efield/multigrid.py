@@ -80,8 +80,10 @@ class Multigrid:
         Raises
         ------
         DataError
-            No convergence, or values that are not finite.
+            No convergence, a guess of another size, or values that are not finite.
         """
+        if guess is not None and guess.shape != right.shape:
+            raise DataError(f"The guess has {guess.shape} nodes, this head {right.shape}: it is another head's.")
         # Without this, rounding in the sum would be a source that no potential can balance.
         right = right - right.mean()
         norm = float(np.linalg.norm(right))

@@ -60,3 +60,8 @@ def test_what_is_not_finite_is_reported_not_looped_on():
     right[3] = np.nan
     with pytest.raises(DataError, match="left nan of the right-hand side after 0 steps"):
         Multigrid(laplacian(4, 1.0, 0), 1e-6).solve(right)
+
+
+def test_a_guess_of_another_head_is_refused():
+    with pytest.raises(DataError, match=r"guess has \(27,\) nodes, this head \(64,\)"):
+        Multigrid(laplacian(4, 1.0, 0), 1e-6).solve(np.ones(64), np.zeros(27))
