@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 from threadpoolctl import threadpool_limits
 
 from drivers.simulated.dataset import offline_set
@@ -12,9 +13,12 @@ from drivers.simulated.figures import measure_figures
 from drivers.simulated.session import make_session
 from drivers.simulated.settings import SimulatedSubjectSettings
 from rt_engine.field.subject_file import Subject
-from trainer.baselines import DEFAULT_FLOOR_UV
+from trainer.baselines import DEFAULT_FLOOR_UV, Kind, fit_regressor, predict_field
 from trainer.preprocessing import prepare
-from trainer.validation import predict_held_out, random_folds, summarise
+from trainer.validation import INNER_FOLDS, random_folds, summarise
+
+BASELINES: tuple[Kind, ...] = ("kernel-ridge", "mean-map")
+"""Baselines that are reported; `m2m fit-baseline` validates all of them, by the same folds."""
 
 Told = Callable[[str, int, int], None]
 """Called with the stage's name, what is done of it and what there is of it."""
@@ -106,18 +110,18 @@ def measure_subject(
     dataset_s = time.perf_counter() - begin
     figures = measure_figures(session, data)
     training = prepare(data, floor_uv=DEFAULT_FLOOR_UV)
-    done = 0
-
-    def one_done() -> None:
-        nonlocal done
-        done += 1
-        told("folds", done, n_folds)
-
     told("folds", 0, n_folds)
-    folds = random_folds(training, n_folds)
+    estimated = {kind: np.empty_like(training.field) for kind in BASELINES}
     with threadpool_limits(1):  # the same bits on any number of cores
-        held_out = predict_held_out(training, "kernel-ridge", folds, floor_uv=DEFAULT_FLOOR_UV, one_done=one_done)
-    nrmse = {kind: summarise(training, held_out.field, kind)["nrmse_mean"] for kind in ("kernel-ridge", "mean-map")}
+        for done, (fit, test) in enumerate(random_folds(training, n_folds), start=1):
+            part = training.rows(fit)
+            for kind in BASELINES:
+                regressor = fit_regressor(
+                    kind, part.amplitudes_uv, part.field, floor_uv=DEFAULT_FLOOR_UV, inner_folds=INNER_FOLDS
+                )
+                estimated[kind][test] = predict_field(regressor, training.amplitudes_uv[test])
+            told("folds", done, n_folds)
+    nrmse = {kind: summarise(training, estimated, kind)["nrmse_mean"] for kind in BASELINES}
     n_box = subject.box_shape[0] * subject.box_shape[1] * subject.box_shape[2]
     return SubjectFigures(
         mask_fraction=subject.n_voxels / n_box,
