@@ -28,7 +28,7 @@ from rt_engine.field.coil import Coil
 from rt_engine.field.subject_file import Subject, file_sha256, read_subject, write_subject
 from trainer.efield import solve_many
 from trainer.efield.build_basis import build_basis
-from trainer.efield.coverage import covered_poses
+from trainer.efield.coverage import Coverage, covered_poses
 from trainer.efield.head import GREY_MATTER, TISSUE_NAME, VoxelHead
 from trainer.efield.solver import FieldSolver
 from trainer.efield.voxel_fem import VoxelFem
@@ -312,11 +312,22 @@ def _make(
     if coil is not None:
         stage("equations")
         solver: FieldSolver = VoxelFem(head)
-        candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=target_mm)
+        coverage = Coverage()
+        candidates = covered_poses(
+            subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=target_mm, coverage=coverage
+        )
         solved = cache.solved(solver, coil, subject.voxel_mm)
         stage("placements")
         basis = build_basis(
-            solver, coil, candidates, subject.voxel_mm, rank, checkpoint=solved, progress=progress, jobs=jobs
+            solver,
+            coil,
+            candidates,
+            subject.voxel_mm,
+            rank,
+            checkpoint=solved,
+            progress=progress,
+            jobs=jobs,
+            coverage=coverage.description,
         )
         subject = replace(subject, basis=basis)
         summary |= {
