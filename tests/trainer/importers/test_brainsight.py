@@ -4,7 +4,7 @@ import codecs
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -39,6 +39,7 @@ names = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"]), min_
 )
 
 
+@settings(max_examples=50)
 @given(st.lists(st.tuples(names, rotations, places, st.booleans()), min_size=1, max_size=5))
 def test_poses_come_back_from_brainsight_text(tmp_path_factory, rows):
     path = tmp_path_factory.mktemp("text") / "targets.txt"
@@ -188,6 +189,7 @@ def test_a_file_that_cannot_be_right_is_refused_with_its_line(tmp_path, case):
         read_brainsight(write(tmp_path, text))
 
 
+@settings(max_examples=50)
 @given(st.binary(max_size=200))
 def test_garbage_is_refused_and_never_crashes(tmp_path_factory, garbage):
     path = tmp_path_factory.mktemp("garbage") / "x.txt"

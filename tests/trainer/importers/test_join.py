@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rt_engine.errors import DataError
@@ -20,6 +20,7 @@ def matched(matches):
     return [(match.left, match.right) for match in matches if not match.refused]
 
 
+@settings(max_examples=50)
 @given(st.lists(st.integers(0, 5)), st.lists(st.integers(0, 5)), st.sampled_from(["key", "index"]))
 def test_every_row_is_matched_or_refused_once(left, right, by):
     a = side(key=[str(key) for key in left])

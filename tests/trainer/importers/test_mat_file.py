@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.io import savemat
 
@@ -87,6 +87,7 @@ def test_truncated_files_are_refused(tmp_path, options):
             read_mat(path)
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_a_file_with_a_few_bytes_changed_is_read_or_refused(tmp_path_factory, data):
     path = saved(tmp_path_factory.mktemp("mat"))
