@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from drivers.simulated.dataset import offline_set
@@ -111,7 +112,7 @@ def measure_subject(
     figures = measure_figures(session, data)
     training = prepare(data, floor_uv=DEFAULT_FLOOR_UV)
     told("folds", 0, n_folds)
-    estimated = {kind: np.empty_like(training.field) for kind in BASELINES}
+    estimated: dict[str, NDArray[np.float64]] = {kind: np.empty_like(training.field) for kind in BASELINES}
     with threadpool_limits(1):  # the same bits on any number of cores
         for done, (fit, test) in enumerate(random_folds(training, n_folds), start=1):
             part = training.rows(fit)

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rt_engine.field.coil import Coil, scalar_potential, transform
+from rt_engine.field.coil import Coil
 from rt_engine.field.placement import Floats
+from rt_engine.field.reduced_basis import fitted_potentials
 from tools.figures.canvas import new_figure
 from trainer.efield.build_basis import choose_skeleton, fit, sample_points
 from trainer.efield.solve_many import Progress, solve_many
@@ -60,8 +61,8 @@ def basis_error(
     -------
     matplotlib.figure.Figure
     """
-    sample_mm = sample_points(solver, candidates, ranks[-1])
-    potential = np.stack([scalar_potential(sample_mm, *transform(coil, pose)) for pose in candidates], axis=1)
+    sample_mm = sample_points(solver, candidates, points_mm, ranks[-1])
+    potential = np.stack([fitted_potentials(coil, pose, sample_mm) for pose in candidates], axis=1)
     length = np.linalg.norm(potential, axis=0)
     chosen = choose_skeleton(potential / length, ranks[-1])
     poses = np.concatenate([candidates[chosen], unseen])
@@ -69,7 +70,7 @@ def basis_error(
         len(poses), -1
     )
     field, true = solved[: len(chosen)] / length[chosen, None], solved[len(chosen) :]
-    test = np.stack([scalar_potential(sample_mm, *transform(coil, pose)) for pose in unseen], axis=1)
+    test = np.stack([fitted_potentials(coil, pose, sample_mm) for pose in unseen], axis=1)
     skeleton = potential[:, chosen] / length[chosen]
     error, residual = np.empty((2, len(ranks), len(unseen)))
     for row, rank in enumerate(ranks):
