@@ -8,6 +8,7 @@ weighted by volume, interpolated linearly (the idea of Zienkiewicz & Zhu 1992, I
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 from rt_engine.errors import DataError
 from rt_engine.field.coil import Coil, check_pose
@@ -94,6 +96,11 @@ class TetraFem:
         self._tetrahedron = number.reshape(-1, 4).astype(np.int32)
         self._node_mm = head.node_mm[used]
         self.n_nodes = len(used)
+        self._tree = cKDTree(self._node_mm)
+        corners = (self._node_mm[self._tetrahedron[:, i]] for i in range(4))
+        self._longest_mm = max(
+            float(np.linalg.norm(a - b, axis=1).max()) for a, b in itertools.combinations(corners, 2)
+        )
         matrix, self._slope, self._volume = _stiffness(self._node_mm, self._tetrahedron, self._sigma)
         self._prepared: tuple[Floats, Any] | None = None
         self.assembly_s = time.perf_counter() - started
@@ -204,8 +211,8 @@ class TetraFem:
     def _is_inside(self, points_mm: Floats) -> npt.NDArray[np.bool_]:
         """Say which points lie in the conductor."""
         inside = np.zeros(len(points_mm), bool)
-        box = (points_mm >= self._node_mm.min(axis=0)) & (points_mm <= self._node_mm.max(axis=0))
-        near = np.flatnonzero(box.all(axis=1))
+        # In a tetrahedron no point is farther from the nearest corner than its longest edge.
+        near = np.flatnonzero(self._tree.query(points_mm)[0] <= self._longest_mm)
         inside[near] = locate(self._node_mm, self._tetrahedron, points_mm[near])[0] >= 0
         return inside
 
