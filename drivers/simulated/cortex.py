@@ -36,7 +36,7 @@ elbow (Penfield's order); the spacing is chosen so that hand and forearm overlap
 INTRINSIC_HAND = ("FDI", "3DI", "3Lum", "AbPB", "AdPB", "ADM", "FDM")
 """Muscles inside the hand; the others lie in the forearm."""
 
-HAND_THRESHOLD, FOREARM_THRESHOLD = (0.92, 1.06), (0.95, 1.10)
+HAND_THRESHOLD, FOREARM_THRESHOLD = (0.95, 1.08), (0.98, 1.15)
 """Ranges of the thresholds of the other muscles, as shares of the FDI's."""
 
 HAND_MAXIMUM, FOREARM_MAXIMUM = (0.3, 1.0), (0.15, 0.6)

@@ -41,15 +41,15 @@ class CortexSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Depth in which a patch's weights fall to 1/e: the crown of the gyrus counts most."""
     theta_v_per_m: float = 80.0
     """Threshold of the FDI's recruitment."""
-    beta_share: float = 0.045
+    beta_share: float = 0.055
     """Width of the recruitment sigmoid, as a share of the threshold."""
     maximum_uv: float = 7000.0
     """Largest MEP of the FDI."""
-    common_sd_ln: float = 0.07
+    common_sd_ln: float = 0.085
     """Excitability shared by all muscles, SD of the natural logarithm."""
-    private_sd_ln: float = 0.07
+    private_sd_ln: float = 0.085
     """Excitability of one muscle alone, SD of the natural logarithm."""
-    output_sd_log10: float = 0.12
+    output_sd_log10: float = 0.15
     """Variability after the recruitment, SD of the decimal logarithm."""
     floor_uv: float = 8.0
     """Mean amplitude read where there is no MEP, in data sets made without EMG."""
