@@ -57,7 +57,7 @@ def build(
 ) -> None:
     """Make a subject with scalp and E-field basis from anatomy that Python packages carry.
 
-    The first call makes the head (a minute) and solves for the basis (minutes at 2 mm, about an hour at 1 mm). Ctrl-C
+    The first call makes the head (a minute) and solves for the basis (minutes at 2 mm, far longer at 1 mm). Ctrl-C
     stops it; the same command goes on where it was. The same command again finds all in the cache.
     """
     from trainer.head_models.build import Cache, build_subject, default_recipe, pycortex_recipe
