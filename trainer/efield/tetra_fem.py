@@ -24,8 +24,8 @@ from rt_engine.errors import DataError
 from rt_engine.field.coil import Coil, check_pose
 from trainer.efield.head import CONDUCTIVITY_S_PER_M, TetraHead, conductivity_of, describe_conductivity
 from trainer.efield.multigrid import Multigrid
+from trainer.efield.point_location import locate
 from trainer.efield.solver import Solution, as_points, check_coil_outside, dadt_at, refuse_outside
-from trainer.importers.point_location import locate
 
 log = logging.getLogger(__name__)
 

@@ -17,8 +17,8 @@ from rt_engine.field.subject_file import Subject, check_subject
 from rt_engine.field.surface import Surface
 from trainer.anatomy import SURFACE_MARGIN_MM, cut_surface, fit_sphere, ribbon_fraction
 from trainer.efield.head import GREY_MATTER, WHITE_MATTER, TetraHead
+from trainer.efield.point_location import locate
 from trainer.importers.freesurfer import Cortex
-from trainer.importers.point_location import locate
 from trainer.importers.simnibs_mesh import outer_surface, require_tissues
 
 Floats = npt.NDArray[np.float64]

@@ -16,9 +16,9 @@ from scipy.spatial import cKDTree
 
 from rt_engine.field.subject_file import Subject
 from trainer.efield.head import GREY_MATTER, WHITE_MATTER
+from trainer.efield.point_location import locate
 from trainer.importers.field_table import check_outside
 from trainer.importers.gmsh_file import GmshMesh
-from trainer.importers.point_location import locate
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]

@@ -12,8 +12,8 @@ from rt_engine.errors import DataError, FileFormatError
 from rt_engine.field.surface import Surface
 from tests.trainer.importers.lab_head import SHELLS_MM, ball, changed, write_mesh
 from trainer.efield.head import TetraHead
+from trainer.efield.point_location import locate
 from trainer.importers.gmsh_file import read_gmsh
-from trainer.importers.point_location import locate
 from trainer.importers.simnibs_mesh import outer_surface, read_head, require_tissues
 
 
