@@ -72,7 +72,7 @@ def test_a_solved_placement_comes_back_but_for_what_compression_costs(ready, on_
     for pose in basis.skeleton_pose[:10]:
         expected = direct(on_sphere, basis.coil, pose)
         found = ready.field(pose, DIDT)
-        assert found.residual < 1e-9
+        assert found.residual < 1e-6
         assert np.linalg.norm(found.field_v_per_m - expected) < 5e-4 * np.linalg.norm(expected)
 
 
