@@ -69,11 +69,11 @@ def stimulations(subject: Subject) -> StimulationSet:
 
 @pytest.fixture(scope="session")
 def with_basis(subject: Subject) -> Subject:
-    """Return the subject with a scalp, and a basis of 60 placements on its sphere, up to 25 mm from over its voxels."""
+    """Return the subject with a scalp, and a basis of 80 placements on its sphere, up to 25 mm from over its voxels."""
     solver = SphereSolver(subject.sphere_center_mm, subject.scalp_radius_mm)
     coverage = Coverage(radius_mm=25.0, rotation_deg=60.0, tilt_deg=5.0, gap_mm=(0.0, 6.0))
     candidates = covered_poses(subject, 400, seed=1, coverage=coverage)
-    basis = build_basis(solver, figure_of_eight(), candidates, subject.voxel_mm, 60)
+    basis = build_basis(solver, figure_of_eight(), candidates, subject.voxel_mm, 80)
     corner = np.array([[120.0, 0, 0], [-120, 0, 0], [0, 120, 0], [0, -120, 0], [0, 0, 120], [0, 0, -120]], np.float32)
     octahedron = np.array(
         [[0, 2, 4], [2, 1, 4], [1, 3, 4], [3, 0, 4], [2, 0, 5], [1, 2, 5], [3, 1, 5], [0, 3, 5]], np.int32

@@ -180,11 +180,11 @@ def test_unusable_input_is_refused(ready, pose, didt, message) -> None:
 
 WRONG = {
     "no method": ({"method": ""}, "no method"),
-    "poses cut": ({"skeleton_pose": np.zeros((60, 3, 4))}, "skeleton_pose has the shape"),
-    "a sheared pose": ({"skeleton_pose": np.stack([np.eye(4) + np.eye(4, k=1)] * 60)}, "rigid"),
-    "fewer samples than placements": ({"sample_mm": np.zeros((59, 3))}, "59 sample points"),
-    "mixing of another rank": ({"mixing": np.zeros((59, 4), np.float32)}, "mixing has the shape"),
-    "mixing as float64": ({"mixing": np.zeros((60, 4))}, "mixing is float64; expected float32"),
+    "poses cut": ({"skeleton_pose": np.zeros((80, 3, 4))}, "skeleton_pose has the shape"),
+    "a sheared pose": ({"skeleton_pose": np.stack([np.eye(4) + np.eye(4, k=1)] * 80)}, "rigid"),
+    "fewer samples than placements": ({"sample_mm": np.zeros((79, 3))}, "79 sample points"),
+    "mixing of another rank": ({"mixing": np.zeros((79, 4), np.float32)}, "mixing has the shape"),
+    "mixing as float64": ({"mixing": np.zeros((80, 4))}, "mixing is float64; expected float32"),
     "components as float64": ({"components": np.zeros((4, 9, 3))}, "float16 or float32"),
     "scale not finite": ({"scale": "nan"}, "scale holds 1 values"),
     "no covered place": ({"covered_mm": np.zeros((0, 3), np.float32)}, "covered_mm has the shape"),

@@ -156,7 +156,7 @@ def test_a_file_with_wrong_content_is_refused(tmp_path, subject, spoil, message)
 
 
 WRONG_BASIS = {
-    "sheared skeleton": ({"skeleton_pose": np.stack([np.eye(4) + np.eye(4, k=1)] * 60)}, "rigid"),
+    "sheared skeleton": ({"skeleton_pose": np.stack([np.eye(4) + np.eye(4, k=1)] * 80)}, "rigid"),
     "no method": ({"method": ""}, "method"),
     "limit not a number": ({"residual_limit": np.nan}, "residual_limit"),
 }
