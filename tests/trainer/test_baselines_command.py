@@ -2,14 +2,17 @@
 
 import json
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from rt_engine.field.stimulation_file import write_stimulation_set
-from rt_engine.field.subject_file import file_sha256
+from rt_engine.field.subject_file import file_sha256, read_subject
 from rt_engine.model_file import open_model, read_model_info
 from tools.cli import main
+from tools.commands import build_demo
+from trainer.head_models import build
 
 
 def m2m(*arguments) -> int:
@@ -68,12 +71,53 @@ def test_mistakes_are_told_in_words(data, tmp_path, capfd, arguments, message):
     assert not (tmp_path / "m.onnx").exists()
 
 
-def test_the_demos_files_can_be_rebuilt(tmp_path, capfd):
-    assert m2m("build-demo", "--out", tmp_path, "--stimulations", 60, "--folds", 0, "--json") == 0
+SHIPPED = Path(str(files("configs") / "demo" / "default.subject.h5"))
+
+
+@pytest.fixture
+def solved_already(monkeypatch):
+    """Spare the test the solving, which has tests of its own; give the shipped subject."""
+
+    def build_subject(recipe, out, cache, **options):
+        assert recipe.name == "default"
+        assert options["coil"].name == read_subject(SHIPPED).basis.coil.name
+        out.write_bytes(SHIPPED.read_bytes())
+        return build.Built(file_sha256(out), {"mask_fraction": 0.0179}, cached=True)
+
+    monkeypatch.setattr(build, "build_subject", build_subject)
+
+
+def test_the_demos_files_can_be_rebuilt(tmp_path, capfd, solved_already):
+    arguments = ("--out", tmp_path, "--stimulations", 60, "--folds", 0, "--cache", tmp_path / "cache")
+    assert m2m("build-demo", *arguments, "--json") == 0
     result = json.loads(capfd.readouterr().out.splitlines()[-1])
-    shipped = files("configs") / "demo" / "default.subject.h5"
-    assert (tmp_path / "default.subject.h5").read_bytes() == shipped.read_bytes()
+    assert (tmp_path / "default.subject.h5").read_bytes() == SHIPPED.read_bytes()
     model = open_model(tmp_path / "kernel-ridge.onnx", provider="cpu")
     assert model.info.subject_sha256 == result["subject_sha256"] == file_sha256(tmp_path / "default.subject.h5")
     assert model.info.n_stimulations == 60
     assert result["bytes"] < 6_000_000
+    assert result["subject_cached"] is True
+    assert result["mask_fraction"] == 0.0179
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "default.subject.h5", "kernel-ridge.onnx"]
+
+
+def test_a_demo_that_is_too_large_leaves_the_old_files(tmp_path, capfd, monkeypatch, solved_already):
+    monkeypatch.setattr(build_demo, "MAX_SUBJECT_BYTES", 1000)
+    (tmp_path / "default.subject.h5").write_bytes(b"precious")
+    arguments = ("--out", tmp_path, "--stimulations", 60, "--folds", 0, "--cache", tmp_path / "cache")
+    assert m2m("build-demo", *arguments) == 1
+    assert "1000" in capfd.readouterr().err
+    assert (tmp_path / "default.subject.h5").read_bytes() == b"precious"
+    assert not (tmp_path / "kernel-ridge.onnx").exists()
+
+
+def test_the_shipped_files_fit_together_and_into_the_repository():
+    model = SHIPPED.with_name("kernel-ridge.onnx")
+    assert read_model_info(model).subject_sha256 == file_sha256(SHIPPED)
+    assert SHIPPED.stat().st_size <= build_demo.MAX_SUBJECT_BYTES
+    assert SHIPPED.stat().st_size + model.stat().st_size <= build_demo.MAX_BYTES
+    subject = read_subject(SHIPPED)
+    assert subject.scalp is not None
+    assert subject.basis is not None
+    assert subject.basis.components.dtype == np.float16
+    assert subject.basis.rank == build_demo.RANK
