@@ -13,6 +13,7 @@ from tests.drivers.conftest import small_subject, with_basis
 
 pytest.importorskip("matplotlib", reason="matplotlib comes with m2m-live[train]")
 
+from tools.docs_figures import docs_figures
 from tools.figures.basis_error import basis_error
 from tools.figures.canvas import MAX_BYTES, new_figure, save_figure
 from tools.figures.coil_field import coil_field
@@ -107,3 +108,12 @@ def test_a_picture_that_is_too_large_is_refused_and_the_old_one_stays(tmp_path: 
         save_figure(figure, path)
     assert path.read_bytes() == b"precious"
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [({"only": ["brain"]}, "brain.*head-planes"), ({"out": Path("no/such")}, "no/such")]
+)
+def test_what_cannot_be_drawn_is_said_before_anything_is_made(tmp_path, arguments, named) -> None:
+    with pytest.raises(M2MError, match=named):
+        docs_figures(**{"out": tmp_path, "only": None, "cache": tmp_path / "cache", **arguments})
+    assert list(tmp_path.iterdir()) == []
