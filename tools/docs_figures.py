@@ -72,7 +72,7 @@ def _makers(folder: Path) -> "dict[str, Callable[[], Figure]]":
     from trainer.efield.coverage import covered_poses
     from trainer.efield.head import VoxelHead
     from trainer.efield.voxel_fem import VoxelFem
-    from trainer.head_models.build import CANDIDATE_SEED, N_CANDIDATES, Cache, default_recipe
+    from trainer.head_models.build import Cache, default_recipe
 
     subject = read_subject(Path(str(files("configs") / "demo" / "default.subject.h5")))
     settings = SimulatedSubjectSettings()
@@ -112,7 +112,7 @@ def _makers(folder: Path) -> "dict[str, Callable[[], Figure]]":
             return basis_error.basis_error(
                 solver(),
                 source.coil,
-                covered_poses(subject, N_CANDIDATES, seed=CANDIDATE_SEED, target_mm=recipe.target_mm()),
+                covered_poses(subject, target_mm=recipe.target_mm()),
                 covered_poses(subject, N_UNSEEN, seed=UNSEEN_SEED, target_mm=recipe.target_mm()),
                 subject.voxel_mm,
                 f"default head, {RESOLUTION_MM} mm voxels",

@@ -60,7 +60,8 @@ class Subject:
     notices : str
         Licence notices of the data that the subject derives from.
     scalp : Surface or None
-        The head's outer surface, closed, for placing the coil; None where only the sphere is known.
+        The head's outer surface, or its part around the motor cortex, for placing the coil; None where only the sphere
+        is known.
     basis : ReducedBasis or None
         E-fields of a skeleton of coil placements on the voxels of BA4; None where none was solved.
     """

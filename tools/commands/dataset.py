@@ -114,6 +114,13 @@ def import_dataset(
     mesh: Annotated[
         Path | None, typer.Option("--mesh", help="With SimNIBS' HDF5: the head mesh, if the file has no points.")
     ] = None,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", help="With SimNIBS' HDF5: name of the array, where several fit.")
+    ] = None,
+    roi: Annotated[
+        list[int] | None,
+        typer.Option("--roi", help="With SimNIBS' HDF5: tissue tag that was its roi, if unclear. Repeatable."),
+    ] = None,
     origin: Annotated[
         str | None, typer.Option("--origin", help="With --mat: centre of the box's first voxel, mm, as X,Y,Z.")
     ] = None,
@@ -173,6 +180,8 @@ def import_dataset(
         transform=transform,
         assume_same_space=assume_same_space,
         mesh=mesh,
+        dataset=dataset,
+        roi=roi,
     )
     if arrays is not None or mat:
         if poses or fields or meps or (arrays and mat):
@@ -229,6 +238,8 @@ class _Inputs:
     transform: Path | None
     assume_same_space: bool
     mesh: Path | None
+    dataset: str | None
+    roi: list[int] | None
 
 
 def _from_tables(inputs: _Inputs, rules: Any) -> Any:
@@ -262,7 +273,11 @@ def _from_tables(inputs: _Inputs, rules: Any) -> Any:
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        fields = read_fields(inputs.fields, anatomy, mesh=inputs.mesh, progress=show) if inputs.fields else None
+        fields = (
+            read_fields(inputs.fields, anatomy, mesh=inputs.mesh, dataset=inputs.dataset, roi=inputs.roi, progress=show)
+            if inputs.fields
+            else None
+        )
         return import_tables(anatomy, sha256, poses, fields, table, rules, show)
 
 
@@ -322,7 +337,8 @@ def _subject(path: Path | None) -> Any:
 
 def _show(imported: Any) -> None:
     n_refused = sum(not row.imported for row in imported.rows)
-    table = Table(title=f"{len(imported.rows)} rows: {len(imported.rows) - n_refused} imported, {n_refused} refused")
+    console.print(f"{len(imported.rows)} rows: {len(imported.rows) - n_refused} imported, {n_refused} refused")
+    table = Table()
     table.add_column("rows", justify="right")
     table.add_column("what became of them")
     if len(imported.rows) > n_refused:

@@ -9,8 +9,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from rt_engine.errors import SettingsError
-from rt_engine.field.coil import Coil
 from rt_engine.field.subject_file import read_subject
+from tools.chosen_coil import chosen_coil
 from tools.commands.options import JsonOption
 from tools.commands.subject_import import import_subject
 from tools.console import console, emit_json
@@ -18,7 +18,10 @@ from tools.console import console, emit_json
 FIGURE_OF_EIGHT = "figure-of-eight"
 
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="Make subjects: anatomy, head, E-field basis."
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="Make subjects: anatomy, head, E-field basis.",
 )
 app.command("import")(import_subject)
 
@@ -68,7 +71,7 @@ def build(
         raise SettingsError(f"--out {out}: {folder} is no folder that can be written to; make it first")
     if source == "default" and archive is not None:
         raise SettingsError("--archive is for --source pycortex; the default subject needs none")
-    chosen = _coil(coil, max_didt) if basis else None
+    chosen = chosen_coil(None if coil == FIGURE_OF_EIGHT else Path(coil), max_didt) if basis else None
     recipe = default_recipe() if source == "default" else pycortex_recipe(archive or _installed_pycortex())
     with Progress(
         SpinnerColumn(),
@@ -129,16 +132,6 @@ def default_cache() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return base / "m2m-live"
-
-
-def _coil(text: str, max_didt_a_per_us: float | None) -> Coil:
-    from rt_engine.field.coil import figure_of_eight
-
-    if text == FIGURE_OF_EIGHT:
-        return figure_of_eight() if max_didt_a_per_us is None else figure_of_eight(max_didt_a_per_us=max_didt_a_per_us)
-    from rt_engine.field.dipole_file import read_dipole_file
-
-    return read_dipole_file(Path(text), max_didt_a_per_us=max_didt_a_per_us)
 
 
 def _installed_pycortex() -> Path:

@@ -10,15 +10,11 @@ import typer
 from rich.progress import Progress
 
 from rt_engine.errors import DataError, SettingsError
-from rt_engine.field.coil import Coil
 from rt_engine.field.subject_file import write_subject
+from tools.chosen_coil import chosen_coil
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
-
-N_CANDIDATES = 2048
-"""Placements among which the skeleton is chosen; a power of 2 spreads them most evenly."""
-
-CANDIDATE_SEED = 1
+from trainer.efield.coverage import N_CANDIDATES
 
 NO_NOTICE = "No licence was stated. The subject derives from a person's MRI: share it only as that person agreed."
 
@@ -62,6 +58,10 @@ def import_subject(
     coil: Annotated[
         Path | None, typer.Option("--coil", help="Coil of the basis (.ccd, .tcd). Default: a 70 mm figure of eight.")
     ] = None,
+    max_didt: Annotated[
+        float | None,
+        typer.Option("--max-didt-a-per-us", min=0.1, help="Largest dI/dt of the coil, where its file does not say it."),
+    ] = None,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes that solve at the same time.")] = 1,
     notice: Annotated[
         str | None,
@@ -85,7 +85,7 @@ def import_subject(
     side = _side(hemisphere)
     knob_mm = None if hand_knob is None else _place(hand_knob)
     notices = _notices(notice, [mesh, white, pial, *(label or []), *([annot] if annot else [])])
-    chosen = _coil(coil)
+    chosen = chosen_coil(coil, max_didt)
     with console.status("surfaces and labels"):
         cortex = read_cortex(white, pial, hemisphere=side, t1=t1)
         in_area = read_area(cortex, label or [], annot, area or [])
@@ -118,7 +118,7 @@ def import_subject(
         from trainer.efield.coverage import covered_poses
         from trainer.efield.tetra_fem import TetraFem
 
-        candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=made.target_mm)
+        candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), target_mm=made.target_mm)
         with console.status("equations"):
             solver = TetraFem(head)
         solving = out.with_name(out.name + ".solving")
@@ -196,10 +196,3 @@ def _notices(notice: str | None, files: list[Path]) -> str:
             raise DataError(f"--notice {notice}: there is no text in it; leave the option out, or say what applies")
     made_from = ", ".join(file.name for file in files)
     return f"{text.strip()}\n\nMade with m2m-live from: {made_from}.\n"
-
-
-def _coil(path: Path | None) -> Coil:
-    from rt_engine.field.coil import figure_of_eight
-    from rt_engine.field.dipole_file import read_dipole_file
-
-    return figure_of_eight() if path is None else read_dipole_file(path)

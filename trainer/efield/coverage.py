@@ -12,8 +12,9 @@ from rt_engine.errors import DataError
 from rt_engine.field.placement import coil_pose, move
 from rt_engine.field.subject_file import Subject
 
-N_CANDIDATES = 2500
-"""Placements among which a skeleton is chosen: with twice as many the basis is no better."""
+N_CANDIDATES = 2048
+"""Placements among which a skeleton is chosen, a power of 2, which spreads them most evenly: with twice as many the
+basis is no better."""
 
 CANDIDATE_SEED = 1
 """Seed of the candidates; whoever tests a basis takes another one."""

@@ -28,7 +28,7 @@ from rt_engine.field.coil import Coil
 from rt_engine.field.subject_file import Subject, file_sha256, read_subject, write_subject
 from trainer.efield import solve_many
 from trainer.efield.build_basis import build_basis
-from trainer.efield.coverage import Coverage, covered_poses
+from trainer.efield.coverage import N_CANDIDATES, Coverage, covered_poses
 from trainer.efield.head import GREY_MATTER, TISSUE_NAME, VoxelHead
 from trainer.efield.solver import FieldSolver
 from trainer.efield.voxel_fem import VoxelFem
@@ -41,11 +41,6 @@ Progress = Callable[[int, int], None]
 """Called with the number of placements that are solved and that of all."""
 Stage = Callable[[str], None]
 """Told in words what begins."""
-
-N_CANDIDATES = 2048
-"""Placements among which the skeleton is chosen; a power of 2 spreads them most evenly."""
-
-CANDIDATE_SEED = 1
 
 NEAR_MM = 8.0
 """Cortex within this distance of the line from the sphere's centre through the hand knob lies under its scalp point."""
@@ -313,9 +308,7 @@ def _make(
         stage("equations")
         solver: FieldSolver = VoxelFem(head)
         coverage = Coverage()
-        candidates = covered_poses(
-            subject, max(N_CANDIDATES, 4 * rank), seed=CANDIDATE_SEED, target_mm=target_mm, coverage=coverage
-        )
+        candidates = covered_poses(subject, max(N_CANDIDATES, 4 * rank), target_mm=target_mm, coverage=coverage)
         solved = cache.solved(solver, coil, subject.voxel_mm)
         stage("placements")
         basis = build_basis(

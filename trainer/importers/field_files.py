@@ -17,6 +17,8 @@ def read_fields(
     subject: Subject,
     *,
     mesh: str | Path | None = None,
+    dataset: str | None = None,
+    roi: Sequence[int] | None = None,
     progress: Progress | None = None,
 ) -> FieldTable:
     """Read E-fields onto a subject's voxels.
@@ -29,6 +31,10 @@ def read_fields(
         The subject.
     mesh : str or Path, optional
         The head mesh, for HDF5 files that do not say where their points are.
+    dataset : str, optional
+        The array in the HDF5 file, where several fit.
+    roi : sequence of int, optional
+        The tissue tags that were SimNIBS' `roi`, where the HDF5 file's number of values does not tell.
     progress : callable, optional
         Told of what is done.
 
@@ -52,7 +58,7 @@ def read_fields(
 
         if len(paths) != 1:
             raise DataError(f"{len(paths)} HDF5 files with fields; expected one with all coil positions.")
-        return read_many_simulations(paths[0], subject, mesh=mesh, progress=progress)
+        return read_many_simulations(paths[0], subject, mesh=mesh, dataset=dataset, roi=roi, progress=progress)
     if kind == "msh":
         from trainer.importers.simnibs_fields import read_field_meshes
 

@@ -52,7 +52,7 @@ def test_a_recorded_session_is_replayed_to_the_bit_at_any_chunking(amplifier, li
 def test_an_expired_pulse_expires_in_the_replay_too(amplifier, live, tmp_path, until):
     path = tmp_path / "recording.xdf"
     source = amplifier()
-    running = live(source, path, trigger={"source": "marker"}, timing={"expire_s": 0.2}).start()
+    running = live(source, path, trigger={"source": "marker"}, timing={"expire_s": 2.0}).start()
     sample = source.pulse()
     source.markers.push_sample(["TMS"], source.time_of(sample))
     running.wait_for_trials(1)
