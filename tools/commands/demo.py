@@ -128,6 +128,8 @@ def _table(result: DemoScore) -> Table:
     table.add_row("of it, in the engine", _milliseconds(result.engine_ms))
     for name, quantiles in result.stages_ms.items():
         table.add_row(f"    {name}", _milliseconds(quantiles))
+    if result.processor_stolen_pct:
+        table.add_row("processors' time the host took", f"{result.processor_stolen_pct:.1f} %")
     table.add_row("amplitudes against those sent", f"{_number(result.mep_error_pct, '.2g')} % at most")
     table.add_row("    against noise-free MEPs", f"{_number(result.mep_noise_free_error_pct, '.1f')} % (median)")
     table.add_row(

@@ -15,6 +15,7 @@ from tools.chosen_settings import demo_settings_path
 from tools.demo.child import Child
 from tools.demo.listener import Listener
 from tools.demo.score import DemoScore, score
+from tools.demo.stolen_time import StolenTime
 
 START_TIMEOUT_S = 120.0
 """The simulated subject works its whole session out first; a slow computer may take a minute for a long one."""
@@ -118,8 +119,10 @@ class Demo:
                 self._start_window(address)
             self._wait_until_ready(engine, listener)
             self._say(f"The session begins: {self.options.pulses} pulses, about {self.options.interval_s:g} s apart.")
+            stolen = StolenTime()
             subject.say("start")
             self._listen(subject, engine, listener)
+            stolen_pct = stolen.percent()
             self._say("Closing the recording ..." if self.options.record else "Ending the session ...")
             self._end(engine)
             subject.say("stop")
@@ -128,7 +131,9 @@ class Demo:
                 continue
             floor_uv = load_settings(demo_settings_path()).mep.floor_uv
             recording = str(self._recording) if self.options.record else None
-            return score(listener, read_stimulation_set(self._truth), floor_uv, recording)
+            result = score(listener, read_stimulation_set(self._truth), floor_uv, recording)
+            result.processor_stolen_pct = stolen_pct
+            return result
         finally:
             listener.close()
 

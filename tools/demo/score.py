@@ -42,6 +42,8 @@ class DemoScore:
         Mean over the same pulses (article, eq. 15).
     n_low_confidence
         Served maps with low confidence.
+    processor_stolen_pct
+        Share of the processors' time during the session that a virtual machine's host took away; None if not counted.
     recording
         The XDF file.
     sha256_meps, sha256_maps
@@ -61,6 +63,7 @@ class DemoScore:
     nrmse_mean_map: float | None = None
     cog_error_mm: float | None = None
     n_low_confidence: int = 0
+    processor_stolen_pct: float | None = None
     recording: str | None = None
     sha256_meps: str = ""
     sha256_maps: str = ""
