@@ -109,8 +109,8 @@ def test_a_stopped_stream_degrades_the_session_and_expires_its_pulses(amplifier,
     assert not lost.valid
     assert lost.reasons == ["expired"]
     source.go_on()
-    # Not RUNNING alone: on a slow machine, samples sent before the pause can come after DEGRADED, and the session then runs
-    # for a moment before it is silent.
+    # Not RUNNING alone: on a slow machine, samples sent before the pause can come after DEGRADED, and the session then
+    # runs for a moment before it is silent.
     until(lambda: (last := running.of("health")[-1][0]).state == State.RUNNING and last.n_gaps, "RUNNING after the gap")
     assert running.of("health")[-1][0].n_gaps == 1
     until(lambda: running.session.state == State.RUNNING and running.of("health")[-1][0].n_samples > 0, "samples")
