@@ -5,6 +5,7 @@ can come of is refused.
 """
 
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +56,8 @@ class TrainingSet:
         Of the subject file; empty if unknown.
     notes : tuple of str
         What was left out, for the user.
+    left_out_percent_rmt : numpy.ndarray
+        (k,) float64, intensity of the k stimulations of the data set that were left out; NaN if unknown.
     """
 
     muscles: tuple[str, ...]
@@ -68,6 +71,7 @@ class TrainingSet:
     box_shape: tuple[int, int, int]
     subject_sha256: str = ""
     notes: tuple[str, ...] = ()
+    left_out_percent_rmt: NDArray[np.float64] = dataclass_field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.field)
@@ -88,7 +92,7 @@ class TrainingSet:
         )
 
 
-def prepare(data: StimulationSet, *, floor_uv: float) -> TrainingSet:
+def prepare(data: StimulationSet, *, floor_uv: float, min_field_v_per_m: float = MIN_FIELD_V_PER_M) -> TrainingSet:
     """Clean and scale a data set.
 
     Parameters
@@ -97,6 +101,8 @@ def prepare(data: StimulationSet, *, floor_uv: float) -> TrainingSet:
         What was measured or simulated.
     floor_uv : float
         Amplitudes below it count as equal to it, uV; a muscle that never rises above it has nothing to tell.
+    min_field_v_per_m : float
+        Stimulations whose field stays below it in all of BA4 are left out, V/m.
 
     Returns
     -------
@@ -114,13 +120,13 @@ def prepare(data: StimulationSet, *, floor_uv: float) -> TrainingSet:
     amplitudes = data.mep_uv.astype(np.float64)
     amplitudes[(data.status & int(UNUSABLE)) != 0] = np.nan
     silent = np.isnan(amplitudes).all(axis=1)
-    weak = data.field_v_per_m.max(axis=1) < MIN_FIELD_V_PER_M
+    weak = data.field_v_per_m.max(axis=1) < min_field_v_per_m
     kept = ~(silent | weak)
     notes = []
     if silent.any():
         notes.append(f"{silent.sum()} stimulations without a usable amplitude left out")
     if weak.any():
-        notes.append(f"{weak.sum()} stimulations with less than {MIN_FIELD_V_PER_M * 1000:g} mV/m in BA4 left out")
+        notes.append(f"{weak.sum()} stimulations with less than {min_field_v_per_m * 1000:g} mV/m in BA4 left out")
     if kept.sum() < MIN_STIMULATIONS:
         raise DataError(
             f"{kept.sum()} of {data.n_pulses} stimulations are usable; a model needs at least {MIN_STIMULATIONS}. "
@@ -154,6 +160,7 @@ def prepare(data: StimulationSet, *, floor_uv: float) -> TrainingSet:
         box_shape=data.box_shape,
         subject_sha256=data.subject_sha256,
         notes=tuple(notes),
+        left_out_percent_rmt=data.intensity_percent_rmt[~kept].astype(np.float64),
     )
 
 
