@@ -20,6 +20,7 @@ from rt_engine.model_file import DIGEST_PREFIX, MODEL_VERSION, OUTPUTS, digest_o
 from rt_engine.onnx_session import open_session
 from trainer.fitting import CHUNK, Baseline
 from trainer.graph import build_graph
+from trainer.preprocessing import TrainingSet
 
 TOLERANCE = 1e-5
 """Largest difference allowed between the exported field and scikit-learn's own, in units of the field's scale."""
@@ -72,9 +73,18 @@ def export_model(
     """
     path = Path(path)
     model = build_graph(baseline)
-    onnx.helper.set_model_props(model, _metadata(baseline, name, validation or {}, data_sha256, created))
-    onnx.checker.check_model(model, full_check=True)
-    content = _with_digest(model.SerializeToString(deterministic=True))
+    properties = bundle_metadata(
+        baseline.training,
+        kind=baseline.kind,
+        name=name,
+        field_scale_v_per_m=baseline.training.field_scale_v_per_m,
+        floor_uv=float(baseline.floor_uv),
+        scale_uv=baseline.regressor.regressor_.named_steps["log"].scale_uv_,
+        validation=validation or {},
+        data_sha256=data_sha256,
+        created=created,
+    )
+    content = bundle_bytes(model, properties)
     with written_whole(path) as temporary:
         temporary.write_bytes(content)
         check_export(temporary, baseline)
@@ -147,22 +157,31 @@ def _compare(
     return float(difference.max())
 
 
-def _metadata(
-    baseline: Baseline, name: str, validation: dict[str, Any], data_sha256: str, created: str
+def bundle_metadata(
+    training: TrainingSet,
+    *,
+    kind: str,
+    name: str,
+    field_scale_v_per_m: float,
+    floor_uv: float,
+    scale_uv: NDArray[np.float64],
+    validation: dict[str, Any],
+    data_sha256: str,
+    created: str,
 ) -> dict[str, str]:
-    training = baseline.training
+    """Return the metadata of a model file, as `docs/model-file.md` lists them, with an empty digest."""
     voxel = training.voxel.astype("<i2").tobytes()
     return {
         "m2m.format_version": str(MODEL_VERSION),
-        "m2m.kind": baseline.kind,
+        "m2m.kind": kind,
         "m2m.name": name,
         "m2m.muscles": json.dumps(list(training.muscles)),
         "m2m.box_shape": json.dumps(list(training.box_shape)),
         "m2m.voxel": base64.b64encode(zlib.compress(voxel, 9)).decode(),
         "m2m.affine": json.dumps(training.affine.tolist()),
-        "m2m.field_scale_v_per_m": repr(training.field_scale_v_per_m),
-        "m2m.floor_uv": repr(float(baseline.floor_uv)),
-        "m2m.scale_uv": json.dumps(baseline.regressor.regressor_.named_steps["log"].scale_uv_.tolist()),
+        "m2m.field_scale_v_per_m": repr(field_scale_v_per_m),
+        "m2m.floor_uv": repr(floor_uv),
+        "m2m.scale_uv": json.dumps(scale_uv.tolist()),
         "m2m.n_stimulations": str(len(training)),
         "m2m.validation": json.dumps(validation, sort_keys=True, allow_nan=False),
         "m2m.data_sha256": data_sha256,
@@ -172,6 +191,10 @@ def _metadata(
     }
 
 
-def _with_digest(content: bytes) -> bytes:
+def bundle_bytes(model: onnx.ModelProto, properties: dict[str, str]) -> bytes:
+    """Return the bytes of a model file: the graph with its metadata, checked by ONNX, and the digest over all of it."""
+    onnx.helper.set_model_props(model, properties)
+    onnx.checker.check_model(model, full_check=True)
+    content = model.SerializeToString(deterministic=True)
     digest = digest_of(content)
     return content.replace(DIGEST_PREFIX + b"0" * 64, DIGEST_PREFIX + digest.encode())
