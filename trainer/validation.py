@@ -1,39 +1,30 @@
-"""How good the baselines are on stimulations they were not fitted to: folds, the article's measures, coverage.
+"""How good the baselines are on stimulations they were not fitted to: the article's measures, coverage.
 
 Every evaluation reports all baselines on the same folds, medians beside means, with random and with spatial-block
-folds: neighbouring placements in training and test flatter every method.
+folds. The article's networks beside them: `trainer.evaluation`.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2
-from sklearn.cluster import KMeans
-from sklearn.model_selection import GroupKFold, StratifiedKFold
 from threadpoolctl import threadpool_limits
 
 from trainer.baselines import DEFAULT_FLOOR_UV, KINDS, Kind, fit_regressor, predict_field
 from trainer.fitting import Baseline
+from trainer.folds import FoldKind, Folds, block_folds, random_folds
 from trainer.metrics import center_of_gravity, cog_error_mm, nrmse, r_squared, skill
 from trainer.preprocessing import TrainingSet
 from trainer.uncertainty import ONE_SD, TWO_SD, fit_uncertainty
-
-Folds = list[tuple[NDArray[np.intp], NDArray[np.intp]]]
-"""Per fold: rows to fit to, rows to test on."""
-
-FoldKind = Literal["random", "blocks"]
 
 MEP_UV = 50.0
 """A muscle is active from this amplitude on (article, II.A)."""
 
 INNER_FOLDS = 3
 """Of the search for hyperparameters within each fold."""
-
-BLOCKS_PER_FOLD = 4
-"""Spatial blocks that are left out together."""
 
 _TWO_SD_FACTOR = 1.96
 
@@ -56,36 +47,6 @@ class HeldOut:
     spread: NDArray[np.float64]
     cog_mm: NDArray[np.float64]
     cog_cov_mm2: NDArray[np.float64]
-
-
-def random_folds(training: TrainingSet, n_folds: int = 10, seed: int = 0) -> Folds:
-    """Split at random, each fold with its share of every intensity (article, II.F).
-
-    Intensities that are not a few levels are cut into quarters.
-    """
-    intensity = np.round(training.intensity_percent_rmt)
-    levels = np.unique(intensity[np.isfinite(intensity)])
-    if len(levels) > 10:
-        levels = np.quantile(intensity[np.isfinite(intensity)], [0.25, 0.5, 0.75])
-    label = np.where(np.isfinite(intensity), np.searchsorted(levels, intensity), -1)
-    # A level rarer than the folds cannot be in each; it joins the most frequent one.
-    values, counts = np.unique(label, return_counts=True)
-    label[np.isin(label, values[counts < n_folds])] = values[counts.argmax()]
-    return list(StratifiedKFold(n_folds, shuffle=True, random_state=seed).split(label, label))
-
-
-def block_folds(training: TrainingSet, n_folds: int = 10, seed: int = 0) -> Folds | None:
-    """Split by where the coil was: neighbours are left out together. None where too few poses are known.
-
-    The coil's positions are cut into `BLOCKS_PER_FOLD` compact blocks per fold (k-means).
-    """
-    if not np.isfinite(training.coil_mm).all():
-        return None
-    n_blocks = n_folds * BLOCKS_PER_FOLD
-    if len(np.unique(training.coil_mm.round(3), axis=0)) < n_blocks:
-        return None
-    block = KMeans(n_blocks, n_init=1, random_state=seed).fit_predict(training.coil_mm)
-    return list(GroupKFold(n_folds).split(block, groups=block))
 
 
 def validate(

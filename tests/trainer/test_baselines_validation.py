@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from trainer.baselines import KINDS
-from trainer.validation import block_folds, predict_held_out, random_folds, validate
+from trainer.folds import block_folds, random_folds
+from trainer.validation import predict_held_out, validate
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from drivers.simulated.session import make_session
 from drivers.simulated.settings import SimulatedSubjectSettings
 from rt_engine.field.subject_file import Subject
 from trainer.baselines import DEFAULT_FLOOR_UV, Kind, fit_regressor, predict_field
+from trainer.folds import random_folds
 from trainer.preprocessing import prepare
-from trainer.validation import INNER_FOLDS, random_folds, summarise
+from trainer.validation import INNER_FOLDS, summarise
 
 BASELINES: tuple[Kind, ...] = ("kernel-ridge", "mean-map")
 """Baselines that are reported; `m2m fit-baseline` validates all of them, by the same folds."""

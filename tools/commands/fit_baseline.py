@@ -16,8 +16,9 @@ from trainer.baselines import DEFAULT_FLOOR_UV
 from trainer.export import export_model
 from trainer.fitting import EXPORTABLE
 from trainer.fitting import fit_baseline as fit
+from trainer.folds import FoldKind
 from trainer.preprocessing import prepare
-from trainer.validation import FoldKind, validate
+from trainer.validation import validate
 
 
 def fit_baseline(

@@ -207,7 +207,7 @@ def check_evaluation(evaluation: Evaluation) -> None:
                 raise DataError(f"field {kind} {method} is not finite where it was tested, or finite where it was not")
 
 
-_OF_TRAINING = ("amplitudes_uv", "intensity_percent_rmt", "coil_mm", "voxel", "affine")
+_OF_TRAINING = ("amplitudes_uv", "intensity_percent_rmt", "coil_mm", "voxel", "affine", "left_out_percent_rmt")
 """Arrays of `TrainingSet` that are kept as they are."""
 
 
