@@ -1,8 +1,8 @@
 """The decoder's three convolutions, computed only where BA4 needs them: exact algebra, no approximation.
 
-Activations are matrices whose rows are cells times stimulations (cell-major), with channels as columns, so that what is
-gathered lies in one piece and each parity class is one matrix product. The trainable weights stay the original 3^3 kernels.
-The algebra is derived in `docs/masked-decoder.md`; which cells, in `needed_cells`.
+Activations are matrices whose rows are cells times stimulations (cell-major), with channels as columns, so that what
+is gathered lies in one piece and each parity class is one matrix product. The trainable weights stay the original 3^3
+kernels. The algebra is derived in `docs/masked-decoder.md`; which cells, in `needed_cells`.
 """
 
 from functools import cache
@@ -58,7 +58,7 @@ class MaskedConvolutions:
         taps = gather_rows(tf.transpose(latent), self._first_plan)
         taps = tf.reshape(taps, (-1, 27, batch))
         columns = tf.reshape(tf.transpose(taps, (0, 2, 1)), (-1, 27))
-        return tf.matmul(columns, tf.reshape(kernel, (27, -1))) + bias
+        return tf.matmul(columns, tf.transpose(tf.reshape(kernel, (27, -1))), transpose_b=True) + bias
 
     def second(self, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, batch: int) -> tf.Tensor:
         """Upsample and convolve at the cells of the half grid that are needed.
@@ -80,12 +80,15 @@ class MaskedConvolutions:
             (H * batch, f).
         """
         c, f = kernel.shape[3:]
-        folded = tf.reshape(_folded(kernel), (8, 8 * c, f))
+        # Weights as (outputs, inputs): on the CPU both the product and its gradients are then up to five times faster.
+        folded = tf.transpose(tf.reshape(_folded(kernel), (8, 8 * c, f)), (0, 2, 1))
         plan: GatherPlan = self._second_plan(batch)
         taps = tf.reshape(gather_rows(rows, plan), (-1, 8 * c))
         sizes = [(end - begin) * batch for begin, end in self._classes]
-        parts = [tf.matmul(part, folded[k]) for k, part in enumerate(tf.split(taps, sizes)) if sizes[k]]
-        return tf.concat(parts, axis=0) + bias
+        classes = [k for k in range(8) if sizes[k]]
+        parts = tf.split(taps, [sizes[k] for k in classes])
+        products = [tf.matmul(part, folded[k], transpose_b=True) for k, part in zip(classes, parts, strict=True)]
+        return tf.concat(products, axis=0) + bias
 
     def last(self, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, batch: int) -> tf.Tensor:
         """Upsample and convolve to one channel at BA4's voxels.

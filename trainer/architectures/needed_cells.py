@@ -1,13 +1,14 @@
 """Which cells of each grid of the decoder BA4 needs, and which of them each convolution reads. Numpy only.
 
-The decoder convolves on the latent grid (a quarter of the box per axis), upsamples to half the box, convolves, upsamples
-to the box, convolves. Only BA4's voxels are wanted, so only some cells of each grid are needed. Nearest upsampling before
-a 3-tap convolution is, per axis, a 2-tap convolution on the coarse grid: output p = 2q reads q-1 and q, p = 2q+1 reads q
-and q+1. In three dimensions: 8 parity classes of 8 coarse taps each (`docs/masked-decoder.md`).
+The decoder convolves on the latent grid (a quarter of the box per axis), upsamples to half the box, convolves,
+upsamples to the box, convolves. Only BA4's voxels are wanted, so only some cells of each grid are needed. Nearest
+upsampling before a 3-tap convolution is, per axis, a 2-tap convolution on the coarse grid: output p = 2q reads q-1 and
+q, p = 2q+1 reads q and q+1. In three dimensions: 8 parity classes of 8 coarse taps each (`docs/masked-decoder.md`).
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +50,8 @@ class UpsampledReads:
     parity : numpy.ndarray
         (n_out,) int64 in 0..7, class of each output.
     tap : numpy.ndarray
-        (n_out, 8) int64, row of the coarse cell that each coarse tap reads; `n_in` where it lies outside the grid, where
-        zero is read.
+        (n_out, 8) int64, row of the coarse cell that each coarse tap reads; `n_in` where it lies outside the grid and
+        reads zero.
     n_in : int
         Number of coarse cells.
     """
@@ -61,7 +62,7 @@ class UpsampledReads:
 
     @cached_property
     def reader(self) -> NDArray[np.int64]:
-        """(8, 8, n_in): output that reads a coarse cell by parity and coarse tap; n_out if none. There is at most one."""
+        """(8, 8, n_in): the one output that reads a coarse cell by parity and coarse tap; n_out if there is none."""
         n_out = len(self.parity)
         found = np.full((8, 8, self.n_in + 1), n_out)
         found[self.parity[:, None], np.arange(8)[None, :], self.tap] = np.arange(n_out)[:, None]
@@ -128,7 +129,7 @@ class NeededCells:
     first: PlainReads
 
 
-def needed_cells(voxel: NDArray[np.integer], box_shape: Shape, *, final_kernel: int = 3) -> NeededCells:
+def needed_cells(voxel: NDArray[Any], box_shape: Shape, *, final_kernel: int = 3) -> NeededCells:
     """Find the cells that a mask needs.
 
     Parameters
@@ -145,7 +146,7 @@ def needed_cells(voxel: NDArray[np.integer], box_shape: Shape, *, final_kernel: 
     DataError
         If the box cannot be halved twice, or the mask is empty or leaves it.
     """
-    voxel = np.asarray(voxel, dtype=np.int64)
+    voxel = np.array(voxel, dtype=np.int64)
     if any(side % 4 or side < 4 for side in box_shape):
         raise DataError(f"the box has {box_shape} voxels; the networks need sides that are multiples of 4")
     if voxel.ndim != 2 or voxel.shape[1:] != (3,) or not len(voxel):

@@ -1,8 +1,8 @@
 """Rows of a matrix, gathered by a fixed plan, with a gradient that is as fast.
 
-TensorFlow's own gradient of `tf.gather` adds row by row without order (`UnsortedSegmentSum`), which on a CPU costs several
-times the gather. The plan is known beforehand, so its transpose is sorted once and summed by `SparseSegmentSum`, which
-reads the gradient's rows in place. Sums are taken in a fixed order: the same bits each time.
+TensorFlow's own gradient of `tf.gather` adds row by row without order (`UnsortedSegmentSum`), which on a CPU costs
+several times the gather. The plan is known beforehand, so its transpose is sorted once and summed by
+`SparseSegmentSum`, which reads the gradient's rows in place, in a fixed order: the same bits each time.
 """
 
 from dataclasses import dataclass

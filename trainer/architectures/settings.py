@@ -38,13 +38,13 @@ class ArchitectureSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     kl_weight
         Factor of the KL term of eqs. 9 and 11.
     loss_scale
-        ``article``: squared 2-norm (eq. 7) for all models. ``code``: mean squared error over the box, 64^3 times smaller,
-        for (a), (b) and the mapper of (c), as the authors' code has it.
+        ``article``: squared 2-norm (eq. 7) for all models. ``code``: mean squared error over the box, 64^3 times
+        smaller, for (a), (b) and the mapper of (c), as the authors' code has it.
     freeze_sampler
         Keep the sampling layer of (d) as the VAE learned it (code) instead of training it again (article).
     batch_norm
-        Where (a) and (b) normalise batches: in the mapper and after the decoder's upsamplings (code), in the mapper only
-        (article's text), or nowhere.
+        Where (a) and (b) normalise batches: in the mapper and after the decoder's upsamplings (code), in the mapper
+        only (article's text), or nowhere.
     """
 
     latent: int = 16
