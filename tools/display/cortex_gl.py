@@ -10,10 +10,10 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QResizeEvent, QSurfaceFormat, QVector3D
 from PySide6.QtWidgets import QWidget
 
+from rt_engine.field.projection import AXIS_ENDS
 from tools.display import theme
 from tools.display.colours import ColourScale
 from tools.display.paint import CENTER, LEFT, draw_text
-from tools.display.projection import AXIS_ENDS
 from tools.display.received import ReceivedGeometry, ReceivedMap
 from tools.display.surface import Picture, make_picture
 

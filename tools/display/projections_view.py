@@ -8,10 +8,7 @@ from numpy.typing import NDArray
 from PySide6.QtCore import QPointF, QRectF, Qt, Signal
 from PySide6.QtGui import QColor, QImage, QPainter, QPaintEvent, QPen, QTransform
 
-from tools.display import theme
-from tools.display.colours import ColourScale
-from tools.display.paint import CENTER, RIGHT, Panel, draw_text, line
-from tools.display.projection import (
+from rt_engine.field.projection import (
     AXIS_ENDS,
     AXIS_NAMES,
     PLANE_AXES,
@@ -20,6 +17,9 @@ from tools.display.projection import (
     covariance_ellipse,
     make_projection,
 )
+from tools.display import theme
+from tools.display.colours import ColourScale
+from tools.display.paint import CENTER, RIGHT, Panel, draw_text, line
 from tools.display.received import ReceivedGeometry, ReceivedMap
 from tools.display.scales import linear_ticks
 from tools.display.state import MapStanding

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from tools.display.projection import ELLIPSE_95, PLANE_AXES, Plane, covariance_ellipse, make_projection
+from rt_engine.field.projection import ELLIPSE_95, PLANE_AXES, Plane, covariance_ellipse, make_projection
 
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
 ORIGIN = np.array([-66.0, -46.0, 14.0])
