@@ -99,6 +99,7 @@ class Session:
         self._events: dict[str, EventInlet] = {}
         self._only_recorded: list[StreamQuery] = []
         self._last_sample_at = math.nan
+        self._asked_at = math.nan
         self._pulled_at = math.nan
 
     @property
@@ -230,6 +231,7 @@ class Session:
         engine = self._require_parts().engine
         self._last_sample_at = now_s()
         while not self._stopping:
+            self._asked_at = now_s()
             samples, stamps = emg.pull(PULL_TIMEOUT_S)
             self._pulled_at = now_s()
             self._take_events()
@@ -240,7 +242,8 @@ class Session:
                 clock = emg.clock
                 block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
                 self._deliver(engine.feed_samples(block), block)
-            self._expire()
+            if stamps.size < emg.MAX_SAMPLES:  # else more samples wait
+                self._expire()
             self._look_after()
 
     def _note_start(self, first_stamp: float) -> None:
@@ -295,13 +298,13 @@ class Session:
         self._deliver(engine.feed_pulse(pulse))
 
     def _expire(self) -> None:
+        """Give up what was overdue when samples were last asked for: if we were held up since, they may wait by now."""
         engine = self._require_parts().engine
         if not engine.assembler.n_pending:
             return
-        now = now_s()
-        results = engine.feed_time(now)
+        results = engine.feed_time(self._asked_at)
         if results:
-            self._outputs.note(TimeFed(n=engine.n_samples, t=now))
+            self._outputs.note(TimeFed(n=engine.n_samples, t=self._asked_at))
         self._deliver(results)
 
     def _deliver(self, results: list[PulseResult], block: SampleBlock | None = None) -> None:
@@ -338,15 +341,16 @@ class Session:
                         uncertainty=inlet.clock.uncertainty_s,
                     )
                 )
-        self._watch(now)
+        self._watch()
         if now >= self._next_health:
             self._send_health(now)
 
-    def _watch(self, now: float) -> None:
+    def _watch(self) -> None:
         if self.state not in (State.READY, State.RUNNING, State.DEGRADED):
             return
         trouble = ""
-        silence = now - self._last_sample_at
+        # Not until now: time in which we were held up is no silence of the stream.
+        silence = self._asked_at - self._last_sample_at
         if silence > self.settings.streams.stall_s:
             trouble = f"no EMG sample for {self.settings.streams.stall_s:g} s"
         elif self._recorder and self._outputs.record and not self._recorder.running:

@@ -13,6 +13,7 @@ import pylsl
 import pytest
 import zmq
 
+from rt_engine.engine import PulseResult
 from rt_engine.health import State
 from rt_engine.messages import Header, decode
 from rt_engine.muscles import ARTICLE_MUSCLES
@@ -66,6 +67,7 @@ class Amplifier:
         self._paused = threading.Event()
         self._end = threading.Event()
         self._n = 0
+        self._n_sent = 0
         info = pylsl.StreamInfo(f"EMG {self.source_id}", "EMG", len(labels) + 1, RATE, pylsl.cf_float32, self.source_id)
         info.set_channel_labels([*labels, "TTL"])
         info.set_channel_units([unit] * len(labels) + ["au"])
@@ -83,18 +85,29 @@ class Amplifier:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
-    def pulse(self, in_samples: int = 40) -> int:
-        """Fire: the pulse comes this many samples from now; returns its index in the stream."""
-        with self._lock:
-            sample = self._n + in_samples
-            self._pulses.append(sample)
-            self.pulse_samples.append(sample)
-        return sample
+    def pulse(self, in_samples: int = 40, *, poison: tuple[int, int] | None = None) -> int:
+        """Fire: the pulse comes this many samples from now; returns its index in the stream.
 
-    def poison(self, channel: int, sample: int) -> None:
-        """Make one sample to come NaN."""
+        `poison` makes one sample NaN: so many samples after the pulse, in that channel. It is told in the same breath,
+        since on a slow machine the sample could be sent before a second call.
+        """
+        return self.pulses(1, in_samples=in_samples, poison=poison)[0]
+
+    def pulses(
+        self, n: int, every: int = 0, *, in_samples: int = 40, poison: tuple[int, int] | None = None
+    ) -> list[int]:
+        """Fire `n` pulses, one each `every` samples; see `pulse`."""
         with self._lock:
-            self._poisoned.append((sample, channel))
+            samples = [self._n + in_samples + k * every for k in range(n)]
+            self._pulses += samples
+            self.pulse_samples += samples
+            if poison is not None:
+                self._poisoned.append((samples[0] + poison[0], poison[1]))
+        return samples
+
+    def wait_until_sent(self, sample: int) -> None:
+        """Wait until the stream has reached a sample."""
+        wait_until(lambda: self._n_sent > sample, f"sample {sample}")
 
     def pause(self) -> None:
         """Stop sending, as an amplifier whose app hangs; the samples of the pause are never sent."""
@@ -131,12 +144,15 @@ class Amplifier:
             self.sent.append(block)
             if not self._paused.is_set():
                 self._outlet.push_chunk(block, due)
+            self._n_sent += self._block
 
     def _make(self, begin: int, end: int) -> np.ndarray:
         index = np.arange(begin, end)
         uv = self._rng.normal(0.0, 3.0, (end - begin, len(self.labels)))
         ttl = np.zeros(end - begin)
         for pulse in self._pulses:
+            if not begin - 61 < pulse < end:
+                continue
             phase = (index - pulse - 40) / 20.0
             shape = np.where((phase >= 0) & (phase <= 1), np.sin(2 * np.pi * phase), 0.0)
             uv += shape[:, None] * self._peak
@@ -216,6 +232,8 @@ def session_settings(amplifier: Amplifier, **tables: dict[str, Any]) -> Settings
         "model": {"path": str(MODEL), "provider": "cpu"},
         "publish": {"address": "tcp://127.0.0.1:*", "health_period_s": 0.1},
         "record": {"min_free_mb": 10.0},
+        # No pulse is given up because the machine is slow; the tests of that set their own.
+        "timing": {"expire_s": TIMEOUT_S},
     }
     for table, values in tables.items():
         raw[table] = {**raw.get(table, {}), **values}
@@ -239,8 +257,16 @@ def amplifier() -> Iterator[Callable[..., Amplifier]]:
 def live() -> Iterator[Callable[..., RunningSession]]:
     made: list[RunningSession] = []
 
-    def make(amplifier: Amplifier, recording: Path | None = None, **tables: dict[str, Any]) -> RunningSession:
-        made.append(RunningSession(Session(session_settings(amplifier, **tables), recording=recording)))
+    def make(
+        amplifier: Amplifier,
+        recording: Path | None = None,
+        *,
+        on_state: Callable[[State, str], None] = lambda state, reason: None,
+        on_result: Callable[[PulseResult], None] = lambda result: None,
+        **tables: dict[str, Any],
+    ) -> RunningSession:
+        settings = session_settings(amplifier, **tables)
+        made.append(RunningSession(Session(settings, recording=recording, on_state=on_state, on_result=on_result)))
         return made[-1]
 
     yield make
