@@ -157,7 +157,7 @@ def needed_cells(voxel: NDArray[Any], box_shape: Shape, *, final_kernel: int = 3
     latent_shape = (half_shape[0] // 2, half_shape[1] // 2, half_shape[2] // 2)
 
     half = _read_by(voxel, half_shape) if final_kernel == TAPS else np.unique(voxel // UPSAMPLING, axis=0)
-    half = half[np.argsort(_class_of(half), kind="stable")]
+    half = half[np.argsort(parity_class(half), kind="stable")]
     coarse = _read_by(half, latent_shape)
     around = (coarse[:, None] + _offsets()[None]).reshape(-1, 3)
     inside = ((around >= 0) & (around < latent_shape)).all(axis=1)
@@ -172,8 +172,8 @@ def needed_cells(voxel: NDArray[Any], box_shape: Shape, *, final_kernel: int = 3
         half=half,
         coarse=coarse,
         latent=latent,
-        last=_upsampled_reads(voxel, half, half_shape),
-        second=_upsampled_reads(half, coarse, latent_shape),
+        last=upsampled_reads(voxel, half, half_shape),
+        second=upsampled_reads(half, coarse, latent_shape),
         first=PlainReads(tap, len(read)),
     )
 
@@ -183,7 +183,8 @@ def _offsets() -> NDArray[np.int64]:
     return np.array(list(np.ndindex(3, 3, 3))) - 1
 
 
-def _class_of(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+def parity_class(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the class in 0..7 of each of (n, 3) cells."""
     return (cells % 2) @ np.array([4, 2, 1])
 
 
@@ -207,5 +208,6 @@ def _rows(wanted: NDArray[np.int64], known: NDArray[np.int64], shape: Shape) -> 
     return number[tuple(np.moveaxis(clipped, -1, 0))]
 
 
-def _upsampled_reads(cells: NDArray[np.int64], coarse: NDArray[np.int64], shape: Shape) -> UpsampledReads:
-    return UpsampledReads(_class_of(cells), _rows(_coarse_taps(cells), coarse, shape), len(coarse))
+def upsampled_reads(cells: NDArray[np.int64], coarse: NDArray[np.int64], shape: Shape) -> UpsampledReads:
+    """Find what (n, 3) outputs read of some (n_in, 3) cells of the coarse grid, whose shape is `shape`."""
+    return UpsampledReads(parity_class(cells), _rows(_coarse_taps(cells), coarse, shape), len(coarse))
