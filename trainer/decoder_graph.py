@@ -38,8 +38,8 @@ class DecoderWeights:
         What follows the first and the second convolution's ReLU; empty if nothing does.
     """
 
-    kernels: tuple[Weights, Weights, Weights]
-    biases: tuple[Weights, Weights, Weights]
+    kernels: tuple[Weights, ...]
+    biases: tuple[Weights, ...]
     norms: tuple[Affine, ...] = ()
 
 
@@ -62,7 +62,7 @@ def masked_decoder(g: Nodes, latent: str, weights: DecoderWeights, cells: Needed
     str
         Name of (n, V) float32 in [0, 1], in the mask's order.
     """
-    norms = (*weights.norms, None, None)
+    norms: tuple[Affine | None, ...] = (*weights.norms, None, None)
     rows = _relu(g, plain_convolution(g, latent, cells.first, weights.kernels[0]), weights.biases[0])
     rows = affine(g, rows, norms[0])
     rows = _relu(g, upsampled_convolution(g, rows, cells.second, weights.kernels[1]), weights.biases[1])
