@@ -217,13 +217,13 @@ def parse_settings(raw: dict[str, Any]) -> Settings:
     try:
         settings = msgspec.convert(raw, Settings)
     except msgspec.ValidationError as error:
-        raise SettingsError(_explain(str(error))) from error
+        raise SettingsError(explain_validation(str(error), Settings)) from error
     _check(settings)
     return settings
 
 
 def _check(settings: Settings) -> None:
-    _refuse_infinite("", msgspec.to_builtins(settings))
+    refuse_infinite("", msgspec.to_builtins(settings))
     mep = settings.mep
     own = {f"mep.muscle_window_ms.{muscle}": window for muscle, window in mep.muscle_window_ms.items()}
     for name, (begin, end) in {"mep.window_ms": mep.window_ms, **own}.items():
@@ -248,14 +248,20 @@ def _check(settings: Settings) -> None:
         raise SettingsError(f"publish.address is {settings.publish.address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
 
 
-def _refuse_infinite(key: str, value: Any) -> None:
-    """TOML can write nan and inf, which no key can use and JSON in a recording cannot hold."""
+def refuse_infinite(key: str, value: Any) -> None:
+    """Refuse nan and inf, which TOML can write, but no key can use and JSON in a recording cannot hold.
+
+    Raises
+    ------
+    SettingsError
+        Naming the key.
+    """
     if isinstance(value, dict):
         for name, inner in value.items():
-            _refuse_infinite(f"{key}.{name}" if key else name, inner)
+            refuse_infinite(f"{key}.{name}" if key else name, inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            _refuse_infinite(key, inner)
+            refuse_infinite(key, inner)
     elif isinstance(value, float) and not math.isfinite(value):
         raise SettingsError(f"{key} is {value}; expected a finite number")
 
@@ -268,13 +274,21 @@ def _refuse_unknown(given: dict[str, Any], known: tuple[str, ...], where: str, w
             raise SettingsError(f"{where}: {name!r} is no {what}{hint}")
 
 
-def _explain(message: str) -> str:
-    """Turn msgspec's message about an unknown field into one that names the nearest known."""
+def explain_validation(message: str, root: type[msgspec.Struct]) -> str:
+    """Turn msgspec's message about an unknown field into one that names the nearest known.
+
+    Parameters
+    ----------
+    message : str
+        Of `msgspec.ValidationError`; one about something else is returned almost as it is.
+    root : type
+        The settings that were being read.
+    """
     found = re.match(r"Object contains unknown field `(?P<key>[^`]*)`(?: - at `\$\.?(?P<where>[^`]*)`)?", message)
     if found is None:
         return message.replace(" - at `$.", " - at `")
     where = found["where"] or ""
-    kind: Any = Settings
+    kind: Any = root
     for part in filter(None, where.split(".")):
         kind = next(f.type for f in msgspec.structs.fields(kind) if f.encode_name == part)
     known = [f.encode_name for f in msgspec.structs.fields(kind)]

@@ -42,7 +42,13 @@ _UNEXPECTED = (
 
 
 def write_hdf5(
-    path: str | Path, *, kind: str, version: int, attributes: Mapping[str, Attribute], arrays: Mapping[str, Array]
+    path: str | Path,
+    *,
+    kind: str,
+    version: int,
+    attributes: Mapping[str, Attribute],
+    arrays: Mapping[str, Array],
+    compressed: bool = True,
 ) -> str:
     """Write a file in one step: a reader sees the old file or the whole new one, never a part.
 
@@ -60,6 +66,8 @@ def write_hdf5(
         Root attributes.
     arrays : mapping of str to array
         Datasets; a slash in a name makes a group.
+    compressed : bool
+        Whether the datasets are; for files that are written often.
 
     Returns
     -------
@@ -80,7 +88,8 @@ def write_hdf5(
             for name in sorted(arrays):
                 array = np.ascontiguousarray(arrays[name])
                 # A dataset without elements cannot be chunked, hence not compressed.
-                packed = {"compression": "gzip", "compression_opts": 6, "shuffle": True} if array.size else {}
+                packed = {"compression": "gzip", "compression_opts": 6, "shuffle": True}
+                packed = packed if compressed and array.size else {}
                 file.create_dataset(name, data=array, track_times=False, **packed)
         sha256 = _write_header(temporary)
     return sha256
