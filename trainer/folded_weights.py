@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.architectures.needed_cells import Shape
+from trainer.architectures.needed_cells import NeededCells, Shape
 from trainer.decoder_graph import Affine, DecoderWeights, Weights
 
 if TYPE_CHECKING:
@@ -104,3 +104,34 @@ def _affine(norm: Any) -> Affine:
 def _turned(kernel: NDArray[np.float64]) -> NDArray[np.float64]:
     """Kernel of the convolution that a transposed one of stride 1 is: Keras keeps it as (..., out, in), and flipped."""
     return np.ascontiguousarray(kernel[::-1, ::-1, ::-1].swapaxes(3, 4))
+
+
+def random_weights(n_muscles: int, cells: NeededCells, *, latent: int = 16, seed: int = 0) -> FoldedWeights:
+    """Make a variational network's weights at random, without Keras, to measure a graph by.
+
+    Kernels after Glorot, as a fresh network has them, with biases that keep the field inside (0, 1), where no clipping
+    hides a difference.
+
+    Parameters
+    ----------
+    n_muscles : int
+        Length of the MEP vector.
+    cells : NeededCells
+        Of the mask.
+    latent : int
+        Length of the latent vector.
+    seed : int
+        Of the numbers.
+    """
+    rng = np.random.default_rng(seed)
+    kernels = tuple(_glorot(rng, shape) for shape in ((3, 3, 3, 1, 64), (3, 3, 3, 64, 32), (3, 3, 3, 32, 1)))
+    biases = (rng.normal(0.0, 0.1, 64), rng.normal(0.0, 0.1, 32), np.array([0.5]))
+    n_cells = int(np.prod(cells.latent_shape))
+    entry = _glorot(rng, (n_muscles, latent)) @ _glorot(rng, (latent, n_cells))
+    return FoldedWeights(((entry, rng.normal(0.0, 0.1, n_cells)),), None, (), DecoderWeights(kernels, biases))
+
+
+def _glorot(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    field = int(np.prod(shape[:-2]))
+    limit = np.sqrt(6.0 / (field * (shape[-2] + shape[-1])))
+    return rng.uniform(-limit, limit, shape)
