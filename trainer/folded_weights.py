@@ -88,7 +88,7 @@ def folded_weights(network: "InverseNetwork") -> FoldedWeights:
 
 
 def _numbers(variable: Any) -> NDArray[np.float64]:
-    return np.array(variable, dtype=np.float64)
+    return np.asarray(variable.numpy(), dtype=np.float64)
 
 
 def _dense(layer: Any) -> Dense:
