@@ -58,7 +58,8 @@ def same(one: LinearNetwork, other: LinearNetwork) -> bool:
 
 def test_training_lowers_the_error_of_stimulations_it_does_not_see(fit: Callable[..., Any], data: Any) -> None:
     x, y = data
-    network, history = fit(FittingSettings(epochs=60, batch_size=N, learning_rate=50.0))  # Adadelta starts slowly
+    # Adadelta starts slowly, hence the rate.
+    network, history = fit(FittingSettings(epochs=60, stop_patience=60, batch_size=N, learning_rate=50.0))
     of_mean = ((x[N:] - x[:N].mean(axis=0)) ** 2).sum(axis=1).mean()
     last = history.epochs[-1]
     assert last.validation_squared_error == pytest.approx(((network.predict(y[N:]) - x[N:]) ** 2).sum(axis=1).mean())
