@@ -117,16 +117,16 @@ def check_export(path: str | Path, baseline: Baseline) -> float:
         for k in range(0, len(amplitudes), CHUNK)
     ]
     found = {name: np.concatenate(part) for name, part in zip(OUTPUTS, zip(*parts, strict=True), strict=True)}
-    worst = _compare("field", found["field"], expected.field, TOLERANCE)
-    _compare("spread", found["spread"], expected.spread, TOLERANCE + RELATIVE_TOLERANCE * expected.spread)
-    _compare("cog_mm", found["cog_mm"], expected.cog_mm, COG_TOLERANCE_MM)
+    worst = compare("field", found["field"], expected.field, TOLERANCE)
+    compare("spread", found["spread"], expected.spread, TOLERANCE + RELATIVE_TOLERANCE * expected.spread)
+    compare("cog_mm", found["cog_mm"], expected.cog_mm, COG_TOLERANCE_MM)
     size = np.abs(expected.cog_cov_mm2).max(axis=(1, 2), keepdims=True)
-    _compare("cog_cov_mm2", found["cog_cov_mm2"], expected.cog_cov_mm2, RELATIVE_TOLERANCE * size)
+    compare("cog_cov_mm2", found["cog_cov_mm2"], expected.cog_cov_mm2, RELATIVE_TOLERANCE * size)
 
     model = open_model(path, provider="cpu")
     for row in np.linspace(0, len(amplitudes) - 1, 20).astype(int):
         one = model.predict(amplitudes[row], usable[row])
-        worst = max(worst, _compare("field of one pulse", one.field, expected.field[row], TOLERANCE))
+        worst = max(worst, compare("field of one pulse", one.field, expected.field[row], TOLERANCE))
     return worst
 
 
@@ -145,13 +145,25 @@ def probe_amplitudes(baseline: Baseline) -> NDArray[np.float64]:
     return np.concatenate([full, part, alone]).astype(np.float32).astype(np.float64)
 
 
-def _compare(
-    what: str, found: NDArray[Any], expected: NDArray[np.float64], tolerance: NDArray[np.float64] | float
+def compare(
+    what: str,
+    found: NDArray[Any],
+    expected: NDArray[Any],
+    tolerance: NDArray[np.float64] | float,
+    *,
+    reference: str = "scikit-learn's",
 ) -> float:
+    """Return the largest difference between an exported model's output and its reference.
+
+    Raises
+    ------
+    ModelError
+        If one is larger than its tolerance, or no number.
+    """
     difference = np.abs(found - expected)
     if not (difference <= tolerance).all():  # also where it is NaN
         raise ModelError(
-            f"the exported model's {what} differs from scikit-learn's by {difference.max():.2g}; "
+            f"the exported model's {what} differs from {reference} by {difference.max():.2g}; "
             f"allowed is {np.max(tolerance):.2g}. No file was written; please report this."
         )
     return float(difference.max())
