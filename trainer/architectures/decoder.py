@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from trainer.architectures.full_grid import upsampled_convolution
 from trainer.architectures.masked_convolution import MaskedConvolutions
 from trainer.architectures.needed_cells import Shape, needed_cells
 from trainer.architectures.settings import Form
@@ -34,7 +35,7 @@ class Decoder(keras.layers.Layer):
     form : str
         ``masked`` or ``dense``; can be changed at any time.
     seeds : tuple of int
-        Three, of the initial kernels.
+        Three or more, of the initial kernels.
     dtype : str
         ``float32`` or ``float64``.
     """
@@ -67,7 +68,7 @@ class Decoder(keras.layers.Layer):
                 dtype=dtype,
             )
             for k, (channels, side, activation, seed) in enumerate(
-                zip((*CHANNELS, 1), sides, ("relu", "relu", None), seeds, strict=True)
+                zip((*CHANNELS, 1), sides, ("relu", "relu", None), seeds, strict=False)
             )
         ]
         self.norms = [
@@ -123,15 +124,20 @@ class Decoder(keras.layers.Layer):
         batch = latent.shape[0]
         first, second, last = self.convolutions
         x = tf.nn.relu(self._masked.first(latent, first.kernel, first.bias))
-        x = self.norms[0](x, training=False) if self.norms else x
+        x = self._normalised(0, x)
         x = tf.nn.relu(self._masked.second(x, second.kernel, second.bias, batch))
-        x = self.norms[1](x, training=False) if self.norms else x
+        x = self._normalised(1, x)
         return self._masked.last(x, last.kernel, last.bias, batch)
+
+    def _normalised(self, k: int, rows: tf.Tensor) -> tf.Tensor:
+        """Normalise (rows, channels) by what batch norm has learned, where there is any."""
+        if not self.norms:
+            return rows
+        channels = rows.shape[-1]
+        return tf.reshape(self.norms[k](tf.reshape(rows, (1, 1, 1, -1, channels)), training=False), (-1, channels))
 
     def _masked_with_statistics(self, latent: tf.Tensor) -> tf.Tensor:
         """Batch norm takes statistics of all positions; upsampling repeats them, so those of the grid before it do."""
-        from trainer.architectures.full_grid import upsampled_convolution
-
         batch = latent.shape[0]
         first, second, last = self.convolutions
         x = first(tf.reshape(latent, (batch, *self.cells.latent_shape, 1)))

@@ -21,8 +21,8 @@ from trainer.architectures.needed_cells import Shape
 from trainer.architectures.sampling import Sampling, expansion, kl_divergence, sample
 from trainer.architectures.settings import MODELS, ArchitectureSettings, Form, ModelName
 
-PREDICTED_AT_ONCE = 64
-"""Stimulations; smaller sets are filled up, so that only one graph is made."""
+PREDICTED_AT_ONCE: dict[Form, int] = {"masked": 64, "dense": 4}
+"""Stimulations; smaller sets are filled up, so that only one graph is made. Dense, one takes 64 MB of activations."""
 
 
 @dataclass(frozen=True)
@@ -189,14 +189,11 @@ class InverseNetwork:
         if y.ndim != 2 or y.shape[1] != self.n_muscles:
             raise DataError(f"the network takes MEPs (n, {self.n_muscles}); got {y.shape}")
         if self._predicting is None:
-            self._predicting = tf.function(self._map)
-        predicting = self._predicting
-        filled = np.zeros((-(-len(y) // PREDICTED_AT_ONCE) * PREDICTED_AT_ONCE, self.n_muscles), self.dtype)
+            self._predicting = tf.function(self._map, autograph=False)
+        predicting, size = self._predicting, PREDICTED_AT_ONCE[self.form]
+        filled = np.zeros((-(-len(y) // size) * size, self.n_muscles), self.dtype)
         filled[: len(y)] = y
-        parts = [
-            predicting(tf.constant(filled[k : k + PREDICTED_AT_ONCE])).numpy()
-            for k in range(0, len(filled), PREDICTED_AT_ONCE)
-        ]
+        parts = [predicting(tf.constant(filled[k : k + size])).numpy() for k in range(0, len(filled), size)]
         found = np.concatenate(parts) if parts else np.zeros((0, self.n_voxels), self.dtype)
         return found[: len(y)].astype(np.float32)
 
@@ -218,7 +215,7 @@ class InverseNetwork:
 
     def weights(self) -> dict[str, NDArray[np.floating]]:
         """Return copies of all weights and moving statistics by name; the form has no say in them."""
-        return {name: np.array(variable) for name, variable in self._variables().items()}
+        return {name: variable.numpy().copy() for name, variable in self._variables().items()}
 
     def set_weights(self, weights: dict[str, NDArray[np.floating]]) -> None:
         """Take weights as `weights` gave them.
