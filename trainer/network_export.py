@@ -93,7 +93,7 @@ def export_network(
         data_sha256=data_sha256,
         created=created,
     )
-    about = {"architecture": network.settings, "preprocessing": scaling.settings}
+    about = {"architecture": network.settings, "preprocessing": scaling.settings, "fitting": trained.fitting}
     properties["m2m.network"] = json.dumps(msgspec.to_builtins(about), sort_keys=True)
     properties["m2m.spread"] = json.dumps(spread.told(), sort_keys=True)
     content = bundle_bytes(model, properties)
@@ -111,7 +111,7 @@ def spread_of(trained: "TrainedNetwork") -> NetworkSpread:
     DataError
         As `fit_spread`.
     """
-    parts = [trained.training, *([trained.validation] if trained.validation is not None else [])]
+    parts = (trained.training, trained.validation)
     z = np.concatenate([trained.scaling.transform(part.amplitudes_uv) for part in parts])
     field = np.concatenate([part.field for part in parts]) / trained.field_factor
     held_out = np.arange(len(z)) >= len(trained.training)
@@ -195,7 +195,7 @@ def _predicted(trained: "TrainedNetwork", z: NDArray[np.float64], form: Any) -> 
 
 def _probes(trained: "TrainedNetwork") -> NDArray[np.float64]:
     """Return (k, m) amplitudes to compare on, uV, NaN where missing."""
-    kept = trained.training if trained.validation is None else trained.validation
+    kept = trained.validation if len(trained.validation) else trained.training
     known = kept.amplitudes_uv[:150]
     m = known.shape[1]
     rng = np.random.default_rng(0)

@@ -16,6 +16,7 @@ Numpy only: networks come in as predictions.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from trainer.network_data import MepScaling
 from trainer.uncertainty import ONE_SD, cog_and_lever
 
 Array = NDArray[np.float64]
-Predict = Callable[[Array], Array]
+Predict = Callable[[Array], NDArray[np.floating[Any]]]
 """From (n, m) scaled amplitudes to (n, V) fields in [0, 1]."""
 
 MIN_HELD_OUT = 20

@@ -5,16 +5,19 @@ import os
 import sys
 import tempfile
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from rt_engine.errors import M2MError
+from rt_engine.model_file import read_model_info
 from rt_engine.session import new_session_id
-from tools.commands.options import JsonOption
+from tools.commands.options import JsonOption, ModelOption
 from tools.console import console, emit_json
 from tools.demo.orchestra import Demo, DemoOptions
 from tools.demo.score import DemoScore
@@ -36,6 +39,7 @@ def demo(
     address: Annotated[
         str, typer.Option(help="Where the engine publishes; port * takes a free one.")
     ] = "tcp://127.0.0.1:*",
+    model: ModelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """See the main job: a simulated subject, the engine and the live window, each a process of its own.
@@ -45,6 +49,8 @@ def demo(
     """
     if trigger not in ("ttl", "marker"):
         raise M2MError(f"--trigger is {trigger!r}; expected ttl or marker")
+    if model is not None:
+        _check_model(model)
     window = not headless and _window_possible()
     if screenshot and not window:
         raise M2MError("--screenshot needs the window; there is none without a screen, or with --headless")
@@ -65,6 +71,7 @@ def demo(
             trigger=trigger,
             block_samples=block,
             address=address,
+            model=model.resolve() if model else None,
         )
         result, trouble = _play(options, close)
     if as_json:
@@ -102,6 +109,19 @@ def _play(options: DemoOptions, close: bool) -> tuple[DemoScore, str]:
     if options.screenshot and not options.screenshot.exists() and not trouble:
         trouble = f"no picture came to {options.screenshot}: the window was closed before the pulses were drawn"
     return result, trouble
+
+
+def _check_model(path: Path) -> None:
+    """Check that a model is of the demo's subject: its maps are compared with that subject's fields."""
+    from rt_engine.field.subject_file import read_subject
+
+    info = read_model_info(path)
+    subject = read_subject(Path(str(files("configs") / "demo" / "default.subject.h5")))
+    if not np.array_equal(info.voxel, subject.voxel):
+        raise M2MError(
+            f"{path} maps {info.n_voxels} voxels of another subject; the demo's has {subject.n_voxels}. Train a model "
+            "on stimulations of the demo's subject: m2m simulate dataset, then m2m train or m2m fit-baseline"
+        )
 
 
 def _window_possible() -> bool:

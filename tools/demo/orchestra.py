@@ -49,6 +49,8 @@ class DemoOptions:
         Samples per block that the simulated amplifier sends.
     address
         Where the engine publishes.
+    model
+        Model file that the engine uses; None for that of the demo's settings.
     """
 
     pulses: int
@@ -61,6 +63,7 @@ class DemoOptions:
     trigger: str
     block_samples: int
     address: str
+    model: Path | None = None
 
 
 class Demo:
@@ -161,7 +164,8 @@ class Demo:
         }
         overrides = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         record = ["--record", "--out", str(self._recording)] if options.record else []
-        return self._start("the engine", ["run", "--events", "--json", *record, *overrides])
+        model = ["--model", str(options.model)] if options.model else []
+        return self._start("the engine", ["run", "--events", "--json", *model, *record, *overrides])
 
     def _start_window(self, address: str) -> None:
         words = ["display", "--address", address]
