@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from rt_engine.atomic_file import written_whole
 from rt_engine.model_file import OUTPUTS, open_model
@@ -115,7 +116,8 @@ def spread_of(trained: "TrainedNetwork") -> NetworkSpread:
     z = np.concatenate([trained.scaling.transform(part.amplitudes_uv) for part in parts])
     field = np.concatenate([part.field for part in parts]) / trained.field_factor
     held_out = np.arange(len(z)) >= len(trained.training)
-    return fit_spread(trained.network.predict, trained.scaling, z, field, held_out, trained.training.voxel_mm)
+    with threadpool_limits(1):  # the same bits for any number of processors
+        return fit_spread(trained.network.predict, trained.scaling, z, field, held_out, trained.training.voxel_mm)
 
 
 def check_network_export(path: str | Path, trained: "TrainedNetwork", spread: NetworkSpread) -> float:
