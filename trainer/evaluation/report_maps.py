@@ -1,4 +1,4 @@
-"""How the report draws a map of BA4: three maximum-intensity projections with centres of gravity, as the live window does.
+"""How the report draws a map of BA4: three maximum-intensity projections with centres of gravity, as the window does.
 
 One map is a cell of three panels that share their axes (coronal, sagittal beside it, axial below) and a free corner.
 """
@@ -19,7 +19,7 @@ from matplotlib.ticker import MaxNLocator
 from rt_engine.field.projection import AXIS_ENDS, AXIS_NAMES, PLANE_AXES, Plane, make_projection
 from trainer.metrics import center_of_gravity
 
-LEFT_IN, RIGHT_IN, TITLE_IN, GAP_IN, BELOW_IN = 0.46, 0.10, 0.27, 0.10, 0.40
+LEFT_IN, RIGHT_IN, TITLE_IN, GAP_IN, BELOW_IN = 0.46, 0.10, 0.27, 0.15, 0.50
 """Room around and between the panels, inches: for labels on the left and below, and the title above."""
 
 BORDER_MM = 3.0
@@ -124,7 +124,7 @@ class MapPainter:
             self._paint_plane(axes, plane, values, high, colours)
             _mark(axes, plane, true_cog_mm, estimated_cog_mm)
         text_at(figure, left, top_in + 0.04, title, fontsize=10.5, fontweight="bold")
-        return Corner(right, below + BELOW_IN, size_y, max(size_y - 0.05, 0.2))
+        return Corner(right, below + 0.40, size_y, max(size_y - 0.05, 0.2))
 
     def _in_per_mm(self, width_in: float) -> float:
         size_x, size_y, size_z = self._size_mm
@@ -143,17 +143,22 @@ class MapPainter:
         axes.set_xlim(*self._limits[right])
         axes.set_ylim(*self._limits[up])
         axes.set_aspect("auto")  # the panel's own shape is to scale already
+        axes.set_zorder(2 if plane == "sagittal" else 1)  # its first number may reach over the axial panel's corner
         axes.xaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
         # Panels share axes with the one beside or below, which carries the numbers.
-        axes.tick_params(labelsize=7.5, length=2.5, pad=1.5, labelbottom=plane != "coronal", labelleft=plane != "sagittal")
+        axes.tick_params(
+            labelsize=7.5, length=2.5, pad=1.5, labelbottom=plane != "coronal", labelleft=plane != "sagittal"
+        )
         for spine in axes.spines.values():
             spine.set_color("#aab2ba")
         if plane != "coronal":
             axes.set_xlabel(f"{AXIS_NAMES[right]} (mm)", fontsize=8, labelpad=1.5)
         if plane != "sagittal":
             axes.set_ylabel(f"{AXIS_NAMES[up]} (mm)", fontsize=8, labelpad=1.0)
-        ends = {"fontsize": 8, "fontweight": "bold", "color": "#44505c", "transform": axes.transAxes}
+        halo = [patheffects.withStroke(linewidth=2.2, foreground=GROUND)]
+        ends: dict[str, Any] = {"fontsize": 8, "fontweight": "bold", "color": "#1b1f24", "transform": axes.transAxes}
+        ends["path_effects"] = halo
         axes.text(0.03, 0.5, AXIS_ENDS[right][0], ha="left", va="center", **ends)
         axes.text(0.97, 0.5, AXIS_ENDS[right][1], ha="right", va="center", **ends)
         axes.text(0.5, 0.03, AXIS_ENDS[up][0], ha="center", va="bottom", **ends)
@@ -176,7 +181,15 @@ def mark_true(axes: Axes, x: float, y: float) -> None:
     """Mark a true centre of gravity: a ring."""
     halo = [patheffects.withStroke(linewidth=3.6, foreground="black")]
     axes.plot(
-        x, y, "o", markersize=9, markerfacecolor="none", color=TRUE_MARK, markeredgewidth=1.6, path_effects=halo, zorder=4
+        x,
+        y,
+        "o",
+        markersize=9,
+        markerfacecolor="none",
+        color=TRUE_MARK,
+        markeredgewidth=1.6,
+        path_effects=halo,
+        zorder=4,
     )
 
 

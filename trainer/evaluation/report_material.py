@@ -110,7 +110,9 @@ def gather(evaluation: Evaluation) -> Material:
     -------
     Material
     """
-    kinds = [k for k in ("random", "blocks", *evaluation.field) if evaluation.field.get(k) and len(evaluation.tested(k))]
+    kinds = [
+        k for k in ("random", "blocks", *evaluation.field) if evaluation.field.get(k) and len(evaluation.tested(k))
+    ]
     kinds = list(dict.fromkeys(kinds))
     evaluation = replace(
         evaluation,

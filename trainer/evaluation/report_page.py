@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterable, Sequence
 from html import escape
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -32,15 +33,17 @@ h2 { font-size: 1.35em; margin: 2.2em 0 .5em; padding-top: .4em; border-top: 1px
 h3 { font-size: 1.05em; margin: 1.4em 0 .3em; }
 p, ul, dl { max-width: 78ch; } a { color: var(--link); }
 nav { color: var(--dim); margin: 1em 0 1.5em; } nav a { white-space: nowrap; }
-.dim, caption, figcaption { color: var(--dim); }
-.care { border-left: 4px solid var(--mark); padding: .1em 0 .1em 1em; }
+.dim, p.caption, figcaption { color: var(--dim); }
+.care { border-left: 4px solid var(--mark); padding: .1em 0 .1em 1em; } ul.care { padding-left: 2em; }
+ul.care li { margin: .4em 0; }
 .wide { overflow-x: auto; margin: 1em 0 1.6em; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .92em; }
-caption { text-align: left; caption-side: top; padding-bottom: .5em; max-width: 88ch; }
-caption b, figcaption b { color: var(--ink); }
-th, td { padding: .28em .8em; text-align: right; white-space: nowrap; }
+p.caption { font-size: .92em; max-width: 100ch; margin: 0 0 .5em; break-after: avoid; }
+p.caption b, figcaption b { color: var(--ink); }
+th, td { padding: .28em .7em; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; padding-left: .4em; }
-thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; font-weight: 600; }
+thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; font-weight: 600; white-space: normal;
+  min-width: 3.5em; max-width: 11em; }
 tbody { border-bottom: 1px solid var(--rule); }
 tbody th.group { text-align: left; background: var(--band); font-weight: 600; }
 td small { color: var(--dim); }
@@ -50,7 +53,8 @@ figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(
 figcaption { max-width: 100ch; font-size: .92em; margin-top: .5em; }
 @page { margin: 14mm 12mm; }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #333; --paper: #fff; --rule: #999; --band: #eee;
-  --mark: #9a5b00; --link: #000; } body { font-size: 10pt; } main { max-width: none; padding: 0; } nav { display: none; }
+  --mark: #9a5b00; --link: #000; } body { font-size: 10pt; } main { max-width: none; padding: 0; }
+  nav { display: none; }
   h2, h3 { break-after: avoid; } figure, table, li { break-inside: avoid; } figure img { border: 0; max-height: 225mm;
   object-fit: contain; } .wide { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2em .5em; } }
 """
@@ -87,9 +91,14 @@ def paragraph(*sentences: str, kind: str = "") -> str:
     return f"<p{of_class}>{text}</p>\n" if text else ""
 
 
-def bullets(items: Iterable[str], kind: str = "") -> str:
-    """Return plain texts as a list; nothing for none."""
-    texts = [f"<li>{escape(item)}</li>" for item in items if item]
+def bullets(items: Iterable[str | tuple[str, str]], kind: str = "") -> str:
+    """Return plain texts as a list, a pair with its first text in bold; empty texts are left out."""
+    pairs = [item if isinstance(item, tuple) else ("", item) for item in items]
+    texts = [
+        f"<li>{f'<b>{escape(lead)}.</b> ' if lead else ''}{escape(sentence)}</li>"
+        for lead, sentence in pairs
+        if sentence
+    ]
     of_class = f' class="{kind}"' if kind else ""
     return f"<ul{of_class}>\n" + "\n".join(texts) + "\n</ul>\n" if texts else ""
 
@@ -125,7 +134,7 @@ def html_table(
     text_columns : sequence of int
         Columns of long text: they wrap and stand to the left.
     """
-    lines = [f'<div class="wide"><table>\n<caption>{caption}</caption>\n<thead><tr>']
+    lines = [f'<div class="wide"><p class="caption">{caption}</p>\n<table>\n<thead><tr>']
     lines += [f'<th scope="col">{_cell(name)}</th>' for name in columns]
     lines.append("</tr></thead>")
     for heading, rows in groups:
@@ -167,12 +176,11 @@ def new_figure(width_in: float, height_in: float) -> Figure:
 
 
 def png_bytes(figure: Figure) -> bytes:
-    """Return a figure as PNG; the same figure gives the same bytes: no date, no version, 256 colours."""
-    canvas = FigureCanvasAgg(figure)
+    """Return a figure as PNG; the same figure gives the same bytes: no date and no version."""
+    canvas: Any = FigureCanvasAgg(figure)
     canvas.draw()
-    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     target = BytesIO()
-    image.save(target, format="PNG", optimize=True)
+    Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB").save(target, format="PNG", optimize=True)
     return target.getvalue()
 
 
