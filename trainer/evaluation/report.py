@@ -84,7 +84,7 @@ def report_html(evaluation: Evaluation) -> str:
         ("settings", "Settings", _settings(material)),
     ]
     head = (
-        '<p class="dim">Held-out estimates of the E-field on Brodmann area 4 (BA4) from motor evoked potentials (MEPs), '
+        '<p class="dim">Held-out estimates of the field on Brodmann area 4 (BA4) from motor evoked potentials (MEPs), '
         f"by the protocol of {_ARTICLE}. Figures and tables have the article's numbers; those with letters are "
         "additions.</p>"
     )
