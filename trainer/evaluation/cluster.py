@@ -14,7 +14,6 @@ import pickle
 import sys
 import tempfile
 import uuid
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
@@ -28,6 +27,7 @@ from distributed.scheduler import KilledWorker
 from rt_engine.errors import M2MError
 from trainer.evaluation.job_store import JobStore
 from trainer.evaluation.jobs import Job, JobResult, run_job
+from trainer.evaluation.local_worker import LOG
 from trainer.preprocessing import TrainingSet
 
 CONNECT_S = 10.0
@@ -36,7 +36,7 @@ CONNECT_S = 10.0
 LOOK_S = 0.5
 """How often to look for workers that came or went while no job ends."""
 
-ONE_THREAD = {
+OF_WORKERS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
@@ -44,8 +44,9 @@ ONE_THREAD = {
     "TF_NUM_INTEROP_THREADS": "1",
     "TF_DETERMINISTIC_OPS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "2",
+    "CUDA_VISIBLE_DEVICES": "-1",
 }
-"""Environment of local workers: one thread per job, so that a sum is always added up in the same order."""
+"""Environment of local workers: one thread per job, so that a sum is always added up in the same order, and no GPU."""
 
 SAME_EVERYWHERE = ("m2m-live", "numpy", "scikit-learn", "tensorflow", "keras")
 """Packages whose versions must be this machine's on every worker."""
@@ -54,14 +55,17 @@ SAME_EVERYWHERE = ("m2m-live", "numpy", "scikit-learn", "tensorflow", "keras")
 class Watch:
     """What is told while jobs run; every method may be overridden. They are called from more than one thread."""
 
+    def planned(self, what: str, jobs: Sequence[Job], n_done: int) -> None:
+        """Tell which jobs follow, and how many more were done before."""
+
     def started(self, job: Job) -> None:
         """Tell that a job was given to a worker."""
 
     def epoch(self, key: str, stage: str, epoch: int, epochs: int) -> None:
         """Tell that the job with a key has trained an epoch of at most `epochs` in a stage."""
 
-    def finished(self, job: Job, result: JobResult, *, found: bool) -> None:
-        """Tell that a job is done; `found`: it was done before."""
+    def finished(self, job: Job, result: JobResult) -> None:
+        """Tell that a job is done."""
 
     def failed(self, job: Job, error: M2MError) -> None:
         """Tell that a job cannot be done."""
@@ -78,13 +82,14 @@ def run_jobs(
     workers: int = 1,
     scheduler: str | None = None,
     watch: Watch | None = None,
+    what: str = "jobs",
 ) -> dict[str, JobResult]:
     """Do all jobs that were not done before.
 
     Parameters
     ----------
     jobs : sequence of Job
-        What to do; equal jobs are done once.
+        What to do; equal jobs are done once, and the first stages that jobs have in common are added.
     sets : mapping of str to TrainingSet
         `Job.data_sha256` -> data set.
     store : JobStore
@@ -95,6 +100,8 @@ def run_jobs(
         Address of a running dask scheduler, ``tcp://...``, instead of a local cluster.
     watch : Watch, optional
         Told what happens.
+    what : str
+        What they are, for `watch`.
 
     Returns
     -------
@@ -115,47 +122,94 @@ def run_jobs(
             waiting.append(job)
         else:
             results[job.key] = found
-            watch.finished(job, found, found=True)
+    firsts = {job.first.key: job.first for job in waiting if job.first is not None}
+    for key, job in firsts.items():
+        found = store.find(job)
+        if found is None:
+            waiting.append(job)
+        else:
+            results[key] = found
     waiting.sort(key=lambda job: -job.urgency)  # stable: otherwise as given
+    watch.planned(what, waiting, len(results))
     if not waiting:
         return results
-    failed: list[tuple[Job, M2MError]] = []
+    failed: dict[str, tuple[Job, M2MError]] = {}
+    queue = _Queue(waiting, results, failed)
     here = workers == 0 and scheduler is None
-    done = _done_here(waiting, sets, store, watch) if here else _done(waiting, sets, store, watch, workers, scheduler)
+    done = _done_here(queue, sets, store, watch) if here else _done(queue, sets, store, watch, workers, scheduler)
     for job, result in done:
         if isinstance(result, M2MError):
-            failed.append((job, result))
+            failed[job.key] = job, result
             watch.failed(job, result)
         else:
             store.keep(job, result)
             results[job.key] = result
-            watch.finished(job, result, found=False)
+            watch.finished(job, result)
     if failed:
-        job, error = failed[0]
+        job, error = next(iter(failed.values()))
         raise M2MError(
-            f"{len(failed)} of {len(jobs)} jobs cannot be done. {job.title}: {error} The others' results are kept: the "
-            "same command goes on with these."
+            f"{len(failed)} of {len(waiting)} jobs cannot be done. {job.title}: {error} The others' results are kept: "
+            "the same command goes on with these."
         )
     return results
 
 
+class _Queue:
+    """Jobs that wait for a worker, in the order in which they shall begin; some for another job's result first."""
+
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        results: Mapping[str, JobResult],
+        failed: Mapping[str, tuple[Job, M2MError]],
+    ) -> None:
+        self._waiting = list(jobs)
+        self._results, self._failed = results, failed
+        self.data = tuple(dict.fromkeys(job.data_sha256 for job in jobs))
+
+    def __bool__(self) -> bool:
+        return bool(self._waiting)
+
+    def next(self) -> Job | None:
+        """Take the first job that can begin; None where all wait for others."""
+        for number, job in enumerate(self._waiting):
+            if job.first is None or job.first.key in self._results or job.first.key in self._failed:
+                return self._waiting.pop(number)
+        return None
+
+    def first(self, job: Job) -> bytes | None:
+        """Return what a job begins with.
+
+        Raises
+        ------
+        M2MError
+            If the job before it failed.
+        """
+        if job.first is None:
+            return None
+        if job.first.key in self._failed:
+            raise M2MError("its first stage could not be trained.")
+        return self._results[job.first.key].state
+
+
 def _done_here(
-    jobs: Sequence[Job], sets: Mapping[str, TrainingSet], store: JobStore, watch: Watch
+    queue: _Queue, sets: Mapping[str, TrainingSet], store: JobStore, watch: Watch
 ) -> Iterator[tuple[Job, JobResult | M2MError]]:
-    for job in jobs:
+    while (job := queue.next()) is not None:
         watch.started(job)
 
         def told(stage: str, epoch: int, epochs: int, key: str = job.key) -> None:
             watch.epoch(key, stage, epoch, epochs)
 
         try:
-            yield job, run_job(job, sets[job.data_sha256], folder=store.folder / job.key, told=told)
+            first = queue.first(job)
+            yield job, run_job(job, sets[job.data_sha256], folder=store.folder / job.key, told=told, first=first)
         except M2MError as error:
             yield job, error
 
 
 def _done(
-    jobs: Sequence[Job],
+    queue: _Queue,
     sets: Mapping[str, TrainingSet],
     store: JobStore,
     watch: Watch,
@@ -173,32 +227,42 @@ def _done(
         if isinstance(told, dict) and told.get("action") == "remove-worker" and not told.get("expected"):
             watch.worker_lost(str(told.get("worker", "")))
 
-    with _connected(min(workers, len(jobs)), scheduler) as client:
-        client.subscribe_topic(topic, hear_epoch)
-        client.subscribe_topic("all", hear_scheduler)
+    heard = {topic: hear_epoch, "all": hear_scheduler}
+    with _connected(workers, scheduler, store.folder / "workers.log") as client, _listening(client, heard):
         shipped = {
             sha256: client.submit(pickle.loads, pickle.dumps(sets[sha256]), key=f"data-{sha256[:12]}-{run}")
-            for sha256 in dict.fromkeys(job.data_sha256 for job in jobs)
+            for sha256 in queue.data
         }
-        waiting = deque(jobs)
         running: dict[Any, Job] = {}
         checkpoints = str(store.folder.absolute())
-        while waiting or running:
+        while queue or running:
             # As many as there are workers: dask must not plan ahead, so that the order stays and late workers get work.
-            while waiting and len(running) < max(1, sum(client.nthreads().values())):
-                job = waiting.popleft()
+            while len(running) < max(1, sum(client.nthreads().values())) and (job := queue.next()) is not None:
                 watch.started(job)
-                running[
-                    client.submit(
-                        _on_worker, job, shipped[job.data_sha256], checkpoints, topic, key=f"job-{job.key}-{run}"
-                    )
-                ] = job
+                try:
+                    first = queue.first(job)
+                except M2MError as error:
+                    yield job, error
+                    continue
+                data, key = shipped[job.data_sha256], f"job-{job.key}-{run}"
+                running[client.submit(_on_worker, job, data, checkpoints, topic, first, key=key)] = job
             try:
                 ended = wait(list(running), timeout=LOOK_S, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             for future in ended:
                 yield running.pop(future), _outcome(future)
+
+
+@contextmanager
+def _listening(client: Client, heard: Mapping[str, Any]) -> Iterator[None]:
+    for topic, hear in heard.items():
+        client.subscribe_topic(topic, hear)
+    try:
+        yield
+    finally:
+        for topic in heard:  # else the scheduler tells a client that is gone of its own going
+            client.unsubscribe_topic(topic)
 
 
 def _outcome(future: Any) -> JobResult | M2MError:
@@ -220,7 +284,7 @@ def _outcome(future: Any) -> JobResult | M2MError:
     raise error
 
 
-def _on_worker(job: Job, training: TrainingSet, checkpoints: str, topic: str) -> JobResult:
+def _on_worker(job: Job, training: TrainingSet, checkpoints: str, topic: str, first: bytes | None) -> JobResult:
     worker = get_worker()
 
     def told(stage: str, epoch: int, epochs: int) -> None:
@@ -228,15 +292,15 @@ def _on_worker(job: Job, training: TrainingSet, checkpoints: str, topic: str) ->
 
     # Another machine's worker may not see the folder: then a training that is interrupted begins anew.
     folder = Path(checkpoints) / job.key if Path(checkpoints).is_dir() else None
-    return run_job(job, training, folder=folder, told=told)
+    return run_job(job, training, folder=folder, told=told, first=first, one_thread=True)
 
 
 @contextmanager
-def _connected(workers: int, scheduler: str | None) -> Iterator[Client]:
+def _connected(workers: int, scheduler: str | None, log: Path) -> Iterator[Client]:
     # A data set is larger than dask likes to send with a task; it is sent once, and on purpose.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
         if scheduler is None:
-            with local_cluster(workers) as cluster, Client(cluster, timeout=CONNECT_S) as client:
+            with local_cluster(workers, log) as cluster, Client(cluster, timeout=CONNECT_S) as client:
                 yield client
             return
         try:
@@ -252,13 +316,15 @@ def _connected(workers: int, scheduler: str | None) -> Iterator[Client]:
 
 
 @contextmanager
-def local_cluster(workers: int) -> Iterator[LocalCluster]:
+def local_cluster(workers: int, log: Path) -> Iterator[LocalCluster]:
     """Start worker processes on this machine, of one thread each, and end them.
 
     Parameters
     ----------
     workers : int
         How many.
+    log : Path
+        File that takes what they write on stderr.
     """
     with (
         tempfile.TemporaryDirectory(prefix="m2m-evaluate-", ignore_cleanup_errors=True) as scratch,
@@ -271,7 +337,7 @@ def local_cluster(workers: int) -> Iterator[LocalCluster]:
             memory_limit=None,  # no job's memory grows with time, and a paused worker would wait for ever
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
-            env=ONE_THREAD,
+            env=OF_WORKERS | {LOG: str(log.absolute())},
             preload=["trainer.evaluation.local_worker"],
         ) as cluster,
     ):

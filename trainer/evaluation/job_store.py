@@ -10,8 +10,10 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
 from rt_engine.field.hdf5_file import read_hdf5, write_hdf5
@@ -55,7 +57,8 @@ class JobStore:
         try:
             _, arrays = read_hdf5(self.path(job), kind=JOB_KIND, version=JOB_FILE_VERSION)
             words = json.loads(arrays["words"].tobytes().decode())
-            return JobResult(arrays["estimate"], float(arrays["seconds"][0]), words["details"])
+            state = arrays["state"].tobytes() if "state" in arrays else None
+            return JobResult(arrays["estimate"], float(arrays["seconds"][0]), words["details"], state)
         except (FileFormatError, KeyError, ValueError) as error:
             _log.warning("%s is done again: %s", job.title, error)
             return None
@@ -69,10 +72,12 @@ class JobStore:
             If it cannot be written there.
         """
         words = {"title": job.title, "settings": job.settings, "details": result.details}
-        arrays = {
+        arrays: dict[str, npt.NDArray[Any]] = {
             "estimate": result.estimate,
             "seconds": np.array([result.seconds]),
             "words": np.frombuffer(json.dumps(words).encode(), np.uint8),
         }
+        if result.state is not None:
+            arrays["state"] = np.frombuffer(result.state, np.uint8)
         write_hdf5(self.path(job), kind=JOB_KIND, version=JOB_FILE_VERSION, attributes={}, arrays=arrays)
         shutil.rmtree(self.folder / job.key, ignore_errors=True)

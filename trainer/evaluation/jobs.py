@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import metadata
 from pathlib import Path
@@ -36,7 +36,12 @@ FORWARD_METHODS = (FORWARD, CONSTANT)
 
 METHODS: tuple[str, ...] = (*KINDS, *MODELS, *FORWARD_METHODS)
 
-SLOWEST_FIRST = ("ae-decoder", "vae-sampler-decoder", "vae-decoder", "direct-convolutional", FORWARD)
+FIRST_STAGE = "vae"
+"""No method of its own, but the job that trains what `BEGIN_WITH_IT` have in common; named as the stage is."""
+
+BEGIN_WITH_IT = ("vae-decoder", "vae-sampler-decoder")
+
+SLOWEST_FIRST = ("ae-decoder", FIRST_STAGE, "vae-sampler-decoder", "vae-decoder", "direct-convolutional", FORWARD)
 """Jobs of these begin first, so that no worker waits for a long one at the end; the others follow in any order."""
 
 JOB_VERSION = 1
@@ -98,13 +103,18 @@ class Job:
     @property
     def title(self) -> str:
         """What it is, for people."""
-        inner = "" if self.inner is None else f", inner fold {self.inner + 1}"
-        return f"{self.method} on {self.data}, {self.kind} fold {self.fold + 1}{inner}"
+        inner = "" if self.inner is None else f", inner fold {self.inner}"
+        return f"{self.method} on {self.data}, {self.kind} fold {self.fold}{inner}"
 
     @property
     def urgency(self) -> int:
         """Jobs with a higher one begin first."""
         return len(SLOWEST_FIRST) - SLOWEST_FIRST.index(self.method) if self.method in SLOWEST_FIRST else 0
+
+    @cached_property
+    def first(self) -> Job | None:
+        """The job whose `JobResult.state` this one begins with."""
+        return replace(self, method=FIRST_STAGE, test=self.test[:0]) if self.method in BEGIN_WITH_IT else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +130,14 @@ class JobResult:
         Time of training, s; over all sittings where it was interrupted.
     details : dict
         What the method says of itself, such as epochs per stage; JSON types.
+    state : bytes or None
+        Of a first stage: what the jobs begin with that wait for it.
     """
 
     estimate: npt.NDArray[np.float32]
     seconds: float
     details: dict[str, Any] = field(default_factory=dict)
+    state: bytes | None = None
 
 
 def digest(training: TrainingSet) -> str:
@@ -138,7 +151,15 @@ def digest(training: TrainingSet) -> str:
     return found.hexdigest()
 
 
-def run_job(job: Job, training: TrainingSet, *, folder: Path | None = None, told: Told | None = None) -> JobResult:
+def run_job(
+    job: Job,
+    training: TrainingSet,
+    *,
+    folder: Path | None = None,
+    told: Told | None = None,
+    first: bytes | None = None,
+    one_thread: bool = False,
+) -> JobResult:
     """Do a job.
 
     Parameters
@@ -151,6 +172,10 @@ def run_job(job: Job, training: TrainingSet, *, folder: Path | None = None, told
         Where a long training keeps its checkpoint, and goes on from one that is there.
     told : callable, optional
         Called after each epoch of a network's training.
+    first : bytes, optional
+        State of `Job.first`; without it, its part is done here.
+    one_thread : bool
+        Let TensorFlow use one thread only, as every worker must; it can be told so only before its first operation.
 
     Returns
     -------
@@ -165,11 +190,15 @@ def run_job(job: Job, training: TrainingSet, *, folder: Path | None = None, told
         return _baseline(job, training)
     if job.method == CONSTANT:
         return _constant(job, training)
-    if job.method in MODELS:
-        from trainer.evaluation.network_jobs import train_and_estimate
+    if job.method not in (*MODELS, FIRST_STAGE, FORWARD):
+        raise DataError(f"unknown method {job.method!r}; expected one of {', '.join(METHODS)}")
+    from trainer.evaluation import network_jobs
 
-        return train_and_estimate(job, training, folder=folder, told=told)
-    raise DataError(f"unknown method {job.method!r}; expected one of {', '.join(METHODS)}")
+    if one_thread:
+        network_jobs.one_deterministic_thread()
+    if job.method == FIRST_STAGE:
+        return network_jobs.train_first_stage(job, training, folder=folder, told=told)
+    return network_jobs.train_and_estimate(job, training, folder=folder, told=told, first=first)
 
 
 def _baseline(job: Job, training: TrainingSet) -> JobResult:

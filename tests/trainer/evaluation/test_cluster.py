@@ -27,15 +27,15 @@ def jobs(training: TrainingSet) -> list[Job]:
 
 class Told(Watch):
     def __init__(self) -> None:
-        self.done: list[tuple[str, bool]] = []
+        self.done: list[str] = []
         self.lost: list[str] = []
         self.begun: list[str] = []
 
     def started(self, job: Job) -> None:
         self.begun.append(job.title)
 
-    def finished(self, job: Job, result: JobResult, *, found: bool) -> None:
-        self.done.append((job.title, found))
+    def finished(self, job: Job, result: JobResult) -> None:
+        self.done.append(job.title)
 
     def worker_lost(self, address: str) -> None:
         self.lost.append(address)
@@ -61,8 +61,8 @@ def test_a_killed_worker_changes_no_figure(jobs, training, expected, tmp_path):
     """Kill -9, as the kernel does when memory runs out; the data set that the worker held is lost with it."""
 
     class Killer(Told):
-        def finished(self, job: Job, result: JobResult, *, found: bool) -> None:
-            super().finished(job, result, found=found)
+        def finished(self, job: Job, result: JobResult) -> None:
+            super().finished(job, result)
             if len(self.done) == 2:
                 for pid in _children():
                     os.kill(pid, signal.SIGKILL)
