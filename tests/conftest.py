@@ -1,7 +1,8 @@
-"""What all tests share: an LSL of their own, hypothesis without a clock, and where the shared data are."""
+"""What all tests share: an LSL of their own, hypothesis without a clock, one thread, and where the shared data are."""
 
 import json
 import os
+import signal
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,12 @@ from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# One thread for matrix products, here and in what the tests start, unless somebody says otherwise: on a loaded machine
+# the threads of several processes wait for each other in turns, and one second's work takes ten. NumPy reads it when it
+# is first imported, so it must stand in the first file that pytest reads.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
 
 # No test may depend on how fast this machine is; on CI the same examples each time.
 settings.register_profile(
@@ -36,6 +43,9 @@ def pytest_configure(config: pytest.Config) -> None:
         f"[lab]\nSessionID = m2m-tests-{uuid.uuid4().hex}\n[log]\nlevel = -1\n"
     )
     os.environ["LSLAPICFG"] = str(path)
+    # A shell starts what it puts into the background with Ctrl-C ignored, and so would all that the tests start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
