@@ -256,12 +256,15 @@ def forward_summary(evaluation: Evaluation) -> dict[str, dict[str, float]]:
         rows = evaluation.tested("random")
         true, fold = evaluation.normalised_meps[rows], evaluation.fold["random"][rows]
         squared = (estimate[rows] - true) ** 2
-        around_mean = (true - np.nanmean(true, axis=0)) ** 2
+        known = np.isfinite(true)  # of few tested rows, a muscle may have none
+        around_mean = (true - np.where(known, true, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)) ** 2
         by_fold = np.array([np.sqrt(np.nanmean(squared[fold == number])) for number in np.unique(fold)])
+        with np.errstate(divide="ignore", invalid="ignore"):  # one tested row has no variance to explain
+            r2 = 1 - np.nansum(squared) / np.nansum(np.where(np.isnan(squared), np.nan, around_mean))
         found[method] = {
             "rmse": float(np.sqrt(np.nanmean(squared))),
             "rmse_sem196_folds": _sem196(by_fold),
-            "r2": float(1 - np.nansum(squared) / np.nansum(np.where(np.isnan(squared), np.nan, around_mean))),
+            "r2": float(r2),
         }
     if "constant" in found:
         for figures in found.values():

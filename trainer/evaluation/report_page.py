@@ -47,7 +47,7 @@ thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; font-we
 tbody { border-bottom: 1px solid var(--rule); }
 tbody th.group { text-align: left; background: var(--band); font-weight: 600; }
 td small { color: var(--dim); }
-td.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+td.text, th.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 1.4em 0 2.2em; }
 figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--rule); border-radius: 4px; }
 figcaption { max-width: 100ch; font-size: .92em; margin-top: .5em; }
@@ -55,8 +55,9 @@ figcaption { max-width: 100ch; font-size: .92em; margin-top: .5em; }
 @media print { :root { color-scheme: light; --ink: #000; --dim: #333; --paper: #fff; --rule: #999; --band: #eee;
   --mark: #9a5b00; --link: #000; } body { font-size: 10pt; } main { max-width: none; padding: 0; }
   nav { display: none; }
-  h2, h3 { break-after: avoid; } figure, table, li { break-inside: avoid; } figure img { border: 0; max-height: 225mm;
-  object-fit: contain; } .wide { overflow: visible; } table { font-size: 8pt; } th, td { padding: .2em .5em; } }
+  h2, h3 { break-after: avoid; } figure, table, li { break-inside: avoid; } figure img { border: 0; max-height: 205mm;
+  object-fit: contain; } .wide { overflow: visible; break-inside: avoid; }
+  table { font-size: 8pt; } th, td { padding: .2em .5em; } }
 """
 
 
@@ -135,7 +136,10 @@ def html_table(
         Columns of long text: they wrap and stand to the left.
     """
     lines = [f'<div class="wide"><p class="caption">{caption}</p>\n<table>\n<thead><tr>']
-    lines += [f'<th scope="col">{_cell(name)}</th>' for name in columns]
+    lines += [
+        f'<th scope="col"{" class=text" if k in text_columns else ""}>{_cell(name)}</th>'
+        for k, name in enumerate(columns)
+    ]
     lines.append("</tr></thead>")
     for heading, rows in groups:
         lines.append("<tbody>")
