@@ -109,8 +109,8 @@ def encoder_cells(voxel: NDArray[Any], box_shape: Shape) -> EncoderCells:
     half_shape = (box_shape[0] // 2, box_shape[1] // 2, box_shape[2] // 2)
     latent_shape = (half_shape[0] // 2, half_shape[1] // 2, half_shape[2] // 2)
 
-    half = _pooled(_around(voxel, box_shape))
-    coarse = _pooled(_around(half, half_shape))
+    half = _pooled(_around(voxel, box_shape), half_shape)
+    coarse = _pooled(_around(half, half_shape), latent_shape)
     children = 2 * coarse[None] + CHILDREN[:, None]  # (8, C, 3)
     class_taps, half_class = _classes(_all_inside(half_shape))
     latent_cells = np.array(list(np.ndindex(*latent_shape)))
@@ -143,9 +143,11 @@ def _around(cells: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     return around[((around >= 0) & (around < shape)).all(axis=1)]
 
 
-def _pooled(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Cells after a pooling that some cells go into, each once, in C order."""
-    return np.unique(cells // 2, axis=0)
+def _pooled(cells: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
+    """Cells of a pooled grid that some cells go into, each once, in C order."""
+    reached = np.zeros(shape, dtype=bool)
+    reached[tuple((cells // 2).T)] = True
+    return np.argwhere(reached)
 
 
 def _all_inside(shape: Shape) -> NDArray[np.bool_]:
@@ -156,8 +158,10 @@ def _all_inside(shape: Shape) -> NDArray[np.bool_]:
 
 def _classes(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Different rows of a matrix, and which of them each row is."""
-    different, number = np.unique(rows, axis=0, return_inverse=True)
-    return different, number.reshape(-1)
+    number = np.zeros(len(rows), dtype=np.int64)
+    for column in rows.T:  # tens of times faster than `unique` on whole rows
+        number = np.unique(number * (int(column.max()) + 1) + column, return_inverse=True)[1]
+    return rows[np.unique(number, return_index=True)[1]], number
 
 
 def _look_up(values: NDArray[np.int64], cells: NDArray[np.int64], shape: Shape, outside: int) -> NDArray[np.int64]:
