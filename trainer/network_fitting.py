@@ -102,10 +102,10 @@ def fit_network(
     Raises
     ------
     DataError
-        If shapes do not fit, values are not finite, the checkpoint is of another training, or one is there already and
-        `resume` was not asked for.
+        If shapes do not fit, values are not finite, the checkpoint is missing or of another training, or one is there
+        already and `resume` was not asked for.
     FileFormatError
-        If the checkpoint is missing or damaged.
+        If the checkpoint is damaged.
     TrainingStopped
         If `stop` said so.
     M2MError
@@ -160,6 +160,8 @@ def _begin(
         return Checkpoint(identity | {"epochs": settings.epochs})
     if folder is None:
         raise DataError("a training can go on only from the folder that holds its checkpoint; name it")
+    if not checkpoint_path(folder).exists():
+        raise DataError(f"there is no checkpoint in {folder} to go on from. Check the folder, or leave out --resume.")
     found = read_checkpoint(folder)
     epochs_then = found.identity.pop("epochs", None)
     check_same_training(found, identity, folder)

@@ -179,9 +179,9 @@ def train_network(
     Raises
     ------
     DataError
-        If there are too few stimulations, a muscle never responds, or the checkpoint is of another training.
+        If there are too few stimulations, a muscle never responds, or the checkpoint is missing or of another training.
     FileFormatError
-        If the checkpoint is missing or damaged.
+        If the checkpoint is damaged.
     TrainingStopped
         If `stop` said so.
     M2MError

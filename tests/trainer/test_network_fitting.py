@@ -179,7 +179,7 @@ def test_a_checkpoint_of_other_settings_or_data_is_refused(fit: Callable[..., An
 
 
 def test_a_damaged_checkpoint_is_refused(fit: Callable[..., Any], tmp_path: Path) -> None:
-    with pytest.raises(FileFormatError, match="There is no file"):
+    with pytest.raises(DataError, match="no checkpoint in"):
         fit(folder=tmp_path, resume=True)
     fit(folder=tmp_path)
     path = checkpoint_path(tmp_path)
