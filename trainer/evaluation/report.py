@@ -24,8 +24,8 @@ from trainer.evaluation.report_tables import (
     table_ii,
     table_ii_further,
     table_iii,
-    table_settings,
 )
+from trainer.evaluation.report_training import training_section
 from trainer.evaluation.report_words import cautions, in_short
 from trainer.evaluation.results import Evaluation
 
@@ -81,7 +81,7 @@ def report_html(evaluation: Evaluation) -> str:
         ("intensity", "By intensity", _intensity(material)),
         ("forward", "Back from the map to the muscles", _forward(material)),
         ("care", "Read with care", bullets(cautions(material), kind="care") or paragraph("Nothing was tested.")),
-        ("settings", "Settings", _settings(material)),
+        ("settings", "Training and settings", training_section(material.evaluation.settings)),
     ]
     head = (
         '<p class="dim">Held-out estimates of the field on Brodmann area 4 (BA4) from motor evoked potentials (MEPs), '
@@ -244,12 +244,6 @@ def _forward(material: Material) -> str:
         "its mean would not."
     )
     return text + table_forward(material) + html_figure(draw_forward(material), "Forward error by muscle", caption)
-
-
-def _settings(material: Material) -> str:
-    if not material.evaluation.settings:
-        return paragraph("The evaluation keeps no settings.")
-    return table_settings(material.evaluation.settings)
 
 
 def _has_networks(material: Material) -> bool:

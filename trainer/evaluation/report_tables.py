@@ -1,8 +1,8 @@
-"""The report's tables: counts (article, Table I), all methods (II), by intensity (III), the forward model, settings."""
+"""The report's tables: counts (article, Table I), all methods (II), by intensity (III), the forward model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -198,13 +198,6 @@ def table_forward(material: Material) -> str:
     return html_table(caption, columns, [("", rows)])
 
 
-def table_settings(settings: dict[str, Any]) -> str:
-    """Return all settings, flat: `a.b` for the entry b of a."""
-    rows = [[name, text] for name, text in _flat("", settings)]
-    caption = "All settings, seeds and versions of this run."
-    return html_table(caption, ["setting", "value"], [("", rows)], text_columns=(1,))
-
-
 def _kind_groups(material: Material) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield kind of folds, heading, methods: the baselines, then the networks, of each kind."""
     for kind in material.kinds:
@@ -226,16 +219,6 @@ def _marked(rows: dict[str, dict[str, Any]], method: str) -> list[str]:
         best = number(max(finite) * column.sense, column.digits) if len(finite) > 1 else ""
         cells.append(bold(text) if np.isfinite(value) and number(value, column.digits) == best else text)
     return cells
-
-
-def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict) and value:
-        for name in value:
-            yield from _flat(f"{prefix}.{name}" if prefix else str(name), value[name])
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        yield prefix, ", ".join(str(each) for each in value) or "none"
-    else:
-        yield prefix, "" if value is None else str(value)
 
 
 def _sentence_case(text: str) -> str:

@@ -10,6 +10,7 @@ from trainer.architectures.settings import MODELS, TITLES
 from trainer.evaluation.figures import MEAN_MAP, WEAK_MEAN
 from trainer.evaluation.report_material import Material, is_baseline, kind_title, title_of
 from trainer.evaluation.report_page import number, with_error
+from trainer.evaluation.report_training import loss_scale, stopped_by_limit
 
 ARTICLE_ORDER = tuple(reversed(MODELS))
 """Best first, by NRMSE, in all three people of the article's Table II."""
@@ -63,7 +64,9 @@ def order_of_models(material: Material) -> str:
             f"The article's order, in all three people, is {', '.join(TITLES[name] for name in expected)}: {kept} of "
             f"{len(pairs)} pairs stand as there."
         )
-    return f"By mean NRMSE, best first: {listed}. {verdict}"
+    scale = loss_scale(material.evaluation.settings)
+    scaled = f" (losses scaled as in the {scale})" if scale else ""
+    return f"By mean NRMSE{scaled}, best first: {listed}. {verdict}"
 
 
 def cautions(material: Material) -> list[tuple[str, str]]:
@@ -87,6 +90,16 @@ def cautions(material: Material) -> list[tuple[str, str]]:
                 "A small NRMSE proves little",
                 "That of a map that looks at no muscle is far below 1 already, because all fields of one coil over "
                 "one motor cortex resemble each other. Look at the skill, and at the mean map's own row.",
+            )
+        )
+    cut, trained = stopped_by_limit(material.evaluation.settings)
+    if cut:
+        found.append(
+            (
+                "Trained for less than the article asks",
+                f"{cut} of {trained} trained stages of the networks ended at the most epochs allowed, before the "
+                "loss stopped improving. Their figures may become better with more epochs, and the order of the "
+                "models another.",
             )
         )
     found += [

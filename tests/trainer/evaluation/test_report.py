@@ -21,6 +21,7 @@ from trainer.evaluation.report import report_html, write_report
 from trainer.evaluation.report_map_figures import extreme_rows, shown_methods, strong_row
 from trainer.evaluation.report_material import gather
 from trainer.evaluation.report_page import number, with_error
+from trainer.evaluation.report_training import training_section
 from trainer.evaluation.report_words import cautions, in_short, order_of_models
 from trainer.evaluation.results import NOT_TESTED, Evaluation, check_evaluation
 from trainer.network_data import Selection
@@ -297,7 +298,10 @@ def test_fig_3_puts_the_networks_beside_the_mean_map_and_the_best_other_baseline
 
 
 def test_the_order_of_the_models_is_compared_with_the_articles() -> None:
-    assert "This is the article's order." in order_of_models(gather(make_evaluation()))
+    expected = make_evaluation()
+    expected.settings["evaluation"] = {"training": {"architecture": {"loss_scale": "code"}}}
+    assert "This is the article's order." in order_of_models(gather(expected))
+    assert "losses scaled as in the code" in order_of_models(gather(expected))
     swapped = make_evaluation()
     for by_method in swapped.field.values():
         by_method["vae-decoder"], by_method["ae-decoder"] = by_method["ae-decoder"], by_method["vae-decoder"]
@@ -313,6 +317,24 @@ def test_the_comparison_with_the_best_baseline_is_paired_over_folds() -> None:
     assert difference == pytest.approx(by_fold.mean())
     assert spread == pytest.approx(1.96 * by_fold.std(ddof=1) / np.sqrt(3))
     assert any("the baseline is better" in sentence for _, sentence in in_short(material))
+
+
+def test_a_training_that_was_cut_short_is_said() -> None:
+    def job(epochs: int, ended: str) -> dict[str, Any]:
+        return {"epochs": {"vae": 20, "mapper": epochs}, "ended": {"vae": "plateau", "mapper": ended}, "loss": 1.0}
+
+    details = {
+        "vae-decoder": {"random 0": job(40, "epochs"), "random 1": job(30, "plateau")},
+        "kernel-ridge": {"random 0": {"alpha": 0.1}},
+    }
+    tuning = [{"method": "vae-decoder", "latent": 8, "nrmse": 0.25, "chosen": True}]
+    evaluation = replace(make_evaluation(), settings={"seed": 3, "details": details, "tuning": tuning})
+    page = Page(training_section(evaluation.settings))
+    assert "30 to 40" in page.words
+    assert "0.25" in page.words
+    assert "details" not in page.words
+    said = dict(cautions(gather(evaluation)))["Trained for less than the article asks"]
+    assert said.startswith("1 of 4 trained stages")
 
 
 @settings(max_examples=15, deadline=None)
