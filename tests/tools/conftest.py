@@ -65,6 +65,19 @@ class Command:
 
 
 @pytest.fixture
+def wait_until() -> Callable[[Callable[[], bool], str], None]:
+    """Wait for a condition, which is looked at ten times a second."""
+
+    def wait(condition: Callable[[], bool], what: str) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while not condition():
+            assert time.monotonic() < deadline, f"waited {TIMEOUT_S:g} s in vain for {what}"
+            time.sleep(0.1)
+
+    return wait
+
+
+@pytest.fixture
 def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Command]]:
     """Start `m2m` with arguments."""
     made: list[Command] = []
