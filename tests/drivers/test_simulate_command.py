@@ -139,9 +139,7 @@ def test_what_arrives_is_the_session_to_the_bit(
     samples, stamps = pull_until(emg, end)
     poses, pose_stamps = pull_until(pose, end - 0.05)
     marks = [markers.pull_sample(timeout=PATIENCE_S) for _ in range(4)]
-    outputs = [output.pull_sample(timeout=PATIENCE_S)]
-    while (more := output.pull_sample(timeout=0.0))[0] is not None:
-        outputs.append(more)
+    outputs, _ = pull_until(output, end - 0.1)  # after the last pulse: it is told every second
     child.stdin.write("stop\n")
     child.stdin.flush()
     done = event(child, "done")
@@ -180,7 +178,7 @@ def test_what_arrives_is_the_session_to_the_bit(
     for row, t in enumerate(data.t_pulse):
         seen = poses[np.searchsorted(pose_stamps, t, side="right") - 1]
         assert np.array_equal(seen, [*session.protocol.pose[row].ravel(), 1.0])
-    assert outputs[-1][0][0] == session.percent_mso[3]
+    assert outputs[-1, 0] == session.percent_mso[3]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

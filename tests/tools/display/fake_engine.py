@@ -276,7 +276,7 @@ class FakeEngine(FakeSession):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def wait_for_subscriber(self, timeout_s: float = 60.0) -> None:
+    def wait_for_subscriber(self, timeout_s: float = 240.0) -> None:
         """Wait until a window subscribes, then greet it."""
         if not self.socket.poll(timeout_s * 1000.0):
             raise TimeoutError("no window subscribed")

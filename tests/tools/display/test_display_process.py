@@ -23,6 +23,9 @@ from tools.display.colours import ColourScale, lookup_table
 StartWindow = Callable[..., "subprocess.Popen[str]"]
 ROOT = Path(__file__).resolve().parents[3]
 
+PATIENCE_S = 240.0
+"""How long to wait for what must come; a limit for a broken program, not a figure."""
+
 # Where the panels are in a window of 1600 x 1000, as (top, bottom, left, right).
 SWEEPS, BARS = (100, 545, 10, 555), (560, 915, 10, 555)
 MAP, CORTEX, PULSES = (100, 915, 565, 1145), (130, 545, 1160, 1590), (600, 915, 1155, 1590)
@@ -175,7 +178,7 @@ def test_a_signal_closes_it_in_order(engine: FakeEngine, start_window: StartWind
 
 
 def failure_of(process: "subprocess.Popen[str]") -> str:
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert "Traceback" not in errors
     return " ".join(errors.split())
@@ -211,7 +214,7 @@ def test_without_qt_the_command_says_what_to_install() -> None:
         "main(['display'])"
     )
     words = [sys.executable, "-c", code]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert done.returncode == 1
     assert "m2m-live[display]" in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
