@@ -26,7 +26,7 @@ def training_section(settings: Mapping[str, Any]) -> str:
 
 
 def stopped_by_limit(settings: Mapping[str, Any]) -> tuple[int, int]:
-    """Return how many trained stages ended at the most epochs allowed and not by the article's rule, and of how many."""
+    """Return how many trained stages ended at the most epochs allowed, not on the plateau, and of how many."""
     ends = [end for _, stages in _stages(settings) for _, ended in stages.values() for end in ended]
     return sum(end == "epochs" for end in ends), len(ends)
 
