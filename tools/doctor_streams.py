@@ -127,9 +127,10 @@ def _listen(stream: SeenStream, listen_s: float) -> None:
     try:
         inlet.open(OPEN_TIMEOUT_S)
         stream.labels, stream.units = inlet.labels, inlet.units
-        stream.clock_offset_ms = 1000.0 * inlet.clock.offset_s
         if isinstance(inlet, SampleInlet):
             _measure_rate(stream, inlet, listen_s)
+        inlet.wait_for_clock(OPEN_TIMEOUT_S)  # measured while we listened
+        stream.clock_offset_ms = 1000.0 * inlet.clock.offset_s
     except StreamError as error:
         stream.say(Level.FAIL, str(error), "see whether its program still runs, and whether a firewall is in the way")
     finally:

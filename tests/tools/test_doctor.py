@@ -3,7 +3,6 @@
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pylsl
 import pytest
 import zmq
 
-from rt_engine.edges.lsl_inlets import seen_streams
+from rt_engine.edges import clock_offset
 from rt_engine.edges.lsl_library import lsl_library
 from rt_engine.model_file import Model, open_model
 from rt_engine.settings import EmgStream, ModelChoice, Settings, StreamQuery, Streams, Trigger
@@ -67,9 +66,8 @@ def outlet(
     if feeder:
         feeder.start()
     try:
-        deadline = time.monotonic() + 20
-        while not any(seen.source_id() == source_id and seen.name() == name for seen in seen_streams(0.5)):
-            assert time.monotonic() < deadline, "LSL does not show the test's own stream"
+        own = f"name='{name}' and source_id='{source_id}'"
+        assert pylsl.resolve_bypred(own, minimum=1, timeout=60.0), "LSL does not show the test's own stream"
         yield
     finally:
         stop.set()
@@ -96,6 +94,13 @@ def test_a_good_stream_is_seen_whole_and_nothing_is_wrong_with_it(unique: str) -
     assert stream.units == ["microvolts"] * 2
     assert stream.effective_rate_hz == pytest.approx(2000, rel=1e-3)
     assert stream.clock_offset_ms == pytest.approx(0.0, abs=50.0), "one machine, one clock"
+
+
+def test_the_clock_of_another_computer_is_told(unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_offset, "query_offset", lambda inlet, timeout_s: (1.25, 1e-4))
+    with outlet("elsewhere", unique):
+        stream = _one(look(1.0, 0.1), unique)
+    assert stream.clock_offset_ms == 1250.0
 
 
 def test_each_fault_of_a_stream_is_named(unique: str) -> None:
