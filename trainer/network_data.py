@@ -41,7 +41,8 @@ class NetworkPreprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unk
     """linear: a / largest. log: log10(max(a, floor) / floor) / log10(largest / floor); the floor is `floor_uv` where
     small MEPs become zero, `NOISE_FLOOR_UV` where they are kept."""
     zero_tolerance: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 1e-3
-    """A stimulation all of whose scaled MEPs are below counts as without response."""
+    """A stimulation all of whose MEPs, scaled linearly and zero below `floor_uv`, are below counts as without response,
+    whatever the next settings make of small MEPs."""
     keep_zeros: bool = False
     """Keep stimulations without response (as the authors' code does for subject 3)."""
     min_field_v_per_m: Annotated[float, msgspec.Meta(ge=0.0)] = MIN_FIELD_V_PER_M
@@ -222,7 +223,9 @@ def select_stimulations(training: TrainingSet, settings: NetworkPreprocessing) -
             f"none of {len(training)} stimulations made any muscle respond with more than {settings.floor_uv:g} uV. "
             "Check the unit of the amplitudes, the electrodes and the trigger, or lower preprocessing.floor_uv."
         )
-    values = scaled(y, fit_scaling(y, settings, muscles=training.muscles).scale_uv, settings)
+    # A response is one whatever becomes of small amplitudes afterwards: the same stimulations are left out either way.
+    as_published = msgspec.structs.replace(settings, small_meps="zero", mep_scale="linear")
+    values = scaled(y, fit_scaling(y, settings, muscles=training.muscles).scale_uv, as_published)
     kept: NDArray[np.bool_] = np.full(len(training), settings.keep_zeros)
     kept |= (np.nan_to_num(values) >= settings.zero_tolerance).any(axis=1)
     notes = list(training.notes)

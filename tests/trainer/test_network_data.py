@@ -179,3 +179,16 @@ def test_no_validation_part_trains_on_all_and_one_that_leaves_nothing_is_refused
     for fraction in (0.001, 0.999):
         with pytest.raises(DataError, match=r"fitting\.validation_fraction"):
             split_validation(training, fraction)
+
+
+@pytest.mark.parametrize(
+    "choice", [{"small_meps": "keep"}, {"mep_scale": "log"}, {"small_meps": "keep", "mep_scale": "log"}]
+)
+def test_what_becomes_of_small_meps_does_not_decide_which_stimulations_had_a_response(
+    with_outliers: StimulationSet, choice: dict[str, str]
+) -> None:
+    training = prepare_for_networks(with_outliers, ARTICLE)
+    expected = select_stimulations(training, ARTICLE)
+    found = select_stimulations(training, NetworkPreprocessing(**choice))
+    np.testing.assert_array_equal(found.kept, expected.kept)
+    assert not found.kept.all()
