@@ -56,10 +56,11 @@ class Encoder(keras.layers.Layer):
     ) -> None:
         super().__init__(name="encoder", dtype=dtype)
         self.form: Form = form
-        self.cells = encoder_cells(voxel, box_shape)
+        self.voxel = np.array(voxel, dtype=np.int64)
+        self.cells = encoder_cells(self.voxel, box_shape)
         self._masked = MaskedEncoder(self.cells)
         self._voxel_of_box = np.full(int(np.prod(box_shape)), self.cells.n_voxels, dtype=np.int32)
-        self._voxel_of_box[np.ravel_multi_index(tuple(np.asarray(voxel).T), box_shape)] = np.arange(self.cells.n_voxels)
+        self._voxel_of_box[np.ravel_multi_index(tuple(self.voxel.T), box_shape)] = np.arange(self.cells.n_voxels)
         self.convolutions = [
             keras.layers.Conv3D(
                 channels,
