@@ -198,6 +198,8 @@ def run_job(
         network_jobs.one_deterministic_thread()
     if job.method == FIRST_STAGE:
         return network_jobs.train_first_stage(job, training, folder=folder, told=told)
+    if job.method == FORWARD:
+        return network_jobs.train_forward(job, training, folder=folder, told=told)
     return network_jobs.train_and_estimate(job, training, folder=folder, told=told, first=first)
 
 

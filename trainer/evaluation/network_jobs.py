@@ -7,7 +7,7 @@ they go on from its checkpoint, to the weights that each would have found alone.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,12 @@ import tensorflow as tf
 
 from rt_engine.errors import M2MError
 from trainer.architectures.family import build_network
+from trainer.architectures.forward import build_forward_network
 from trainer.architectures.settings import ModelName
+from trainer.evaluation.forward_meps import to_uv
 from trainer.evaluation.jobs import FIRST_STAGE, Job, JobResult, Told
+from trainer.network_data import fit_scaling
+from trainer.network_fitting import History, fit_network
 from trainer.preprocessing import TrainingSet
 from trainer.trained_network import TrainedNetwork, train_network
 from trainer.training_checkpoint import EpochReport, checkpoint_path, read_checkpoint, write_checkpoint
@@ -68,14 +72,8 @@ def train_and_estimate(
         if first is not None and not checkpoint_path(place).exists():
             _begin_from(first, place, job, training, settings)
         trained = _train(cast("ModelName", job.method), job, training, settings, place, told)
-    epochs: dict[str, int] = {}
-    for report in trained.history.epochs:
-        epochs[report.stage] = epochs.get(report.stage, 0) + 1
-    return JobResult(
-        trained.predict(training.amplitudes_uv[job.test]).astype(np.float32),
-        trained.history.seconds,
-        {"epochs": epochs, "ended": trained.history.ended, "loss": trained.history.epochs[-1].loss},
-    )
+    estimate = trained.predict(training.amplitudes_uv[job.test])
+    return JobResult(estimate.astype(np.float32), trained.history.seconds, _details(trained.history))
 
 
 def train_first_stage(job: Job, training: TrainingSet, *, folder: Path | None, told: Told | None) -> JobResult:
@@ -102,6 +100,51 @@ def train_first_stage(job: Job, training: TrainingSet, *, folder: Path | None, t
     return JobResult(np.zeros((0, 0), np.float32), seconds, {"epochs": {FIRST_STAGE: len(history)}}, state)
 
 
+def train_forward(job: Job, training: TrainingSet, *, folder: Path | None, told: Told | None) -> JobResult:
+    """Train M2M-Net on a fold and foretell its held-out MEPs from the true fields.
+
+    Parameters
+    ----------
+    job, training, folder, told
+        As of `jobs.run_job`.
+
+    Returns
+    -------
+    JobResult
+        Its estimates are amplitudes, uV.
+    """
+    settings = parse_training_settings(job.settings)
+    preprocessing = settings.preprocessing
+    fitted_to = training.rows(job.fit)
+    scales = training if preprocessing.fitted_on == "all" else fitted_to
+    scaling = fit_scaling(scales.amplitudes_uv, preprocessing, muscles=training.muscles)
+    factor = scales.field.max()
+    keras.utils.clear_session()
+    network = build_forward_network(
+        len(training.muscles),
+        training.voxel,
+        training.box_shape,
+        settings.architecture,
+        seed=settings.fitting.seed,
+    )
+    with _checkpoints(folder) as place:
+        place.mkdir(parents=True, exist_ok=True)
+        history = fit_network(
+            network,
+            (fitted_to.field / factor).astype(np.float32),
+            scaling.transform(fitted_to.amplitudes_uv).astype(np.float32),
+            settings.fitting,
+            folder=place,
+            resume=checkpoint_path(place).exists(),
+            identity={"job": job.key},
+            told=_telling(told),
+        )
+    values = network.predict((training.field[job.test] / factor).astype(np.float32))
+    return JobResult(
+        to_uv(values, scaling.scale_uv, preprocessing).astype(np.float32), history.seconds, _details(history)
+    )
+
+
 class _StageEnded(Exception):
     """The next stage has begun."""
 
@@ -117,10 +160,6 @@ def _train(
 ) -> TrainedNetwork:
     keras.utils.clear_session()  # what earlier jobs left in this worker
 
-    def epoch_done(report: EpochReport) -> None:
-        if told is not None:
-            told(report.stage, report.epoch, report.epochs)
-
     def step_done(stage: str, *_: Any) -> None:
         if only is not None and stage != only:
             raise _StageEnded
@@ -134,9 +173,22 @@ def _train(
         scaled_on=training,
         folder=place,
         resume=checkpoint_path(place).exists(),
-        told=epoch_done,
+        told=_telling(told),
         stepped=step_done,
     )
+
+
+def _telling(told: Told | None) -> Callable[[EpochReport], None] | None:
+    if told is None:
+        return None
+    return lambda report: told(report.stage, report.epoch, report.epochs)
+
+
+def _details(history: History) -> dict[str, Any]:
+    epochs: dict[str, int] = {}
+    for report in history.epochs:
+        epochs[report.stage] = epochs.get(report.stage, 0) + 1
+    return {"epochs": epochs, "ended": history.ended, "loss": history.epochs[-1].loss}
 
 
 def _begin_from(first: bytes, place: Path, job: Job, training: TrainingSet, settings: TrainingSettings) -> None:

@@ -168,9 +168,9 @@ def prepare_set(path: Path, settings: EvaluationSettings) -> PreparedSet:
         raise DataError(f"{path}: {notes[-1]}. Leave --only out, or import the data with its poses.")
     if settings.fold_subset is not None:
         run = ", ".join(map(str, settings.fold_subset))
+        were, their = ("was", "its") if len(settings.fold_subset) == 1 else ("were", "their")
         notes.append(
-            f"of the {settings.n_folds} folds 0 to {settings.n_folds - 1}, only {run} was run: figures are of its "
-            "stimulations only"
+            f"of the folds 0 to {settings.n_folds - 1}, only {run} {were} run: figures are of {their} stimulations only"
         )
     return PreparedSet(
         name=path.name.removesuffix(".h5").removesuffix(".stim"),
