@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from trainer.architectures.settings import Form, ModelName
+from trainer.tensorflow_setup import set_up_tensorflow
 from trainer.training_settings import FittingSettings
 
 MODEL: ModelName = "direct-variational"
@@ -59,17 +60,21 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
         Largest resident memory of the process before the first step, MB of 2^20 bytes: TensorFlow, weights and data.
     peak_mb
         The same after the last step.
+    onednn
+        Whether TensorFlow took oneDNN's kernels, as it does by itself where the processor has AVX512-VNNI.
     """
 
     step_ms: list[float]
     cpu_ms: list[float]
     base_mb: float
     peak_mb: float
+    onednn: bool
 
 
 def measure_step(task: StepCostTask) -> StepCost:
     """Time steps of training as `trainer.network_fitting` takes them, and write the gradients of the first weights."""
     import tensorflow as tf
+    from tensorflow.python.framework.test_util import IsMklEnabled  # TensorFlow tells it nowhere else
 
     from trainer.architectures.family import InverseNetwork, build_network
     from trainer.network_fitting import fit_network
@@ -106,7 +111,7 @@ def measure_step(task: StepCostTask) -> StepCost:
     gradients = tape.gradient(loss, [variable.value for variable in variables])
     np.savez(task.gradients, **{f"{k}": gradient.numpy() for k, gradient in enumerate(gradients)})
     step_ms, cpu_ms = (1e3 * np.diff(np.array(done), axis=0)).T.tolist()
-    return StepCost(step_ms=step_ms, cpu_ms=cpu_ms, base_mb=base, peak_mb=peak)
+    return StepCost(step_ms=step_ms, cpu_ms=cpu_ms, base_mb=base, peak_mb=peak, onednn=bool(IsMklEnabled()))
 
 
 def peak_memory_mb() -> float:
@@ -126,10 +131,7 @@ def peak_memory_mb() -> float:
 
 def main() -> None:
     """Measure what the command line asks for."""
-    import tensorflow as tf
-
-    tf.config.threading.set_intra_op_parallelism_threads(1)
-    tf.config.threading.set_inter_op_parallelism_threads(1)
+    set_up_tensorflow(threads=1)
     cost = measure_step(msgspec.json.decode(sys.argv[1], type=StepCostTask))
     sys.stdout.write(msgspec.json.encode(cost).decode() + "\n")
 

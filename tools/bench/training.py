@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -22,6 +23,8 @@ from trainer.step_cost import StepCost, StepCostTask
 QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1", "OMP_NUM_THREADS": "1"}
 """Environment of the processes: one processor, no GPU, no chatter."""
 
+
+OneDnn = Literal["auto", "on", "off"]
 
 FORMS: tuple[Form, ...] = ("dense", "masked")
 
@@ -41,6 +44,8 @@ class TrainingFigures(msgspec.Struct, frozen=True, kw_only=True):
         The same of the whole processes: with TensorFlow itself, weights and data, some 700 MB.
     max_grad_rel_diff
         Largest ||difference|| / ||gradient|| over the trained weights, same weights, batch and noise, nothing clipped.
+    onednn
+        Whether TensorFlow took oneDNN's kernels, which make the dense step several times faster.
     batch, voxels
         Stimulations per step; voxels of the mask.
     dense_steps, masked_steps
@@ -60,6 +65,7 @@ class TrainingFigures(msgspec.Struct, frozen=True, kw_only=True):
     masked_mb: float
     dense_peak_mb: float
     masked_peak_mb: float
+    onednn: bool
     batch: int
     voxels: int
     dense_steps: int
@@ -75,6 +81,7 @@ def measure_training(
     masked_steps: int = 60,
     n_muscles: int = 15,
     seed: int = 0,
+    onednn: OneDnn = "auto",
     told: Callable[[Form], None] = lambda form: None,
 ) -> TrainingFigures:
     """Measure both forms, one after the other.
@@ -93,6 +100,8 @@ def measure_training(
         Length of the MEP vector.
     seed : int
         Of weights, data and noise.
+    onednn : str
+        ``on`` or ``off`` for oneDNN's kernels in both forms; ``auto`` leaves it to TensorFlow.
     told : callable
         Called with the form that is measured next.
 
@@ -119,7 +128,7 @@ def measure_training(
                 steps=number,
                 seed=seed,
             )
-            costs[form] = _measured(task)
+            costs[form] = _measured(task, onednn)
             with np.load(task.gradients) as stored:
                 gradients[form] = [stored[str(k)] for k in range(len(stored.files))]
     dense_ms, masked_ms = (float(np.median(costs[form].step_ms)) for form in FORMS)
@@ -143,6 +152,7 @@ def measure_training(
         masked_mb=own["masked"],
         dense_peak_mb=costs["dense"].peak_mb,
         masked_peak_mb=costs["masked"].peak_mb,
+        onednn=costs["dense"].onednn,
         batch=batch,
         voxels=len(voxel),
         dense_steps=dense_steps,
@@ -150,11 +160,12 @@ def measure_training(
     )
 
 
-def _measured(task: StepCostTask) -> StepCost:
+def _measured(task: StepCostTask, onednn: OneDnn) -> StepCost:
     """Measure in a new process."""
+    chosen = {} if onednn == "auto" else {"TF_ENABLE_ONEDNN_OPTS": "1" if onednn == "on" else "0"}
     done = subprocess.run(
         [sys.executable, "-m", "trainer.step_cost", msgspec.json.encode(task).decode()],
-        env=os.environ | QUIET,
+        env=os.environ | QUIET | chosen,
         capture_output=True,
         text=True,
         check=False,

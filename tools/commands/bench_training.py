@@ -2,11 +2,12 @@
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast, get_args
 
 import typer
 from rich.table import Table
 
+from rt_engine.errors import M2MError
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
 
@@ -19,6 +20,9 @@ def bench_training(
     dense_steps: Annotated[int, typer.Option("--dense-steps", min=1, help="Dense steps to time.")] = 3,
     masked_steps: Annotated[int, typer.Option("--masked-steps", min=1, help="Masked steps to time.")] = 60,
     seed: Annotated[int, typer.Option(min=0, help="Seed of weights, data and noise.")] = 0,
+    onednn: Annotated[
+        str, typer.Option("--onednn", help="TensorFlow's oneDNN kernels: on, off, or auto, as it decides itself.")
+    ] = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Time a training step of Direct Variational, published against masked, and compare memory and gradients.
@@ -28,7 +32,10 @@ def bench_training(
     import msgspec
 
     from rt_engine.field.subject_file import read_subject
-    from tools.bench.training import measure_training
+    from tools.bench.training import OneDnn, measure_training
+
+    if onednn not in get_args(OneDnn):
+        raise M2MError(f"--onednn is {onednn!r}; expected auto, on or off")
 
     anatomy = read_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
     with console.status("Starting ...") as status:
@@ -39,11 +46,13 @@ def bench_training(
             dense_steps=dense_steps,
             masked_steps=masked_steps,
             seed=seed,
+            onednn=cast("OneDnn", onednn),
             told=lambda form: status.update(f"Taking {form} steps ..."),
         )
     table = Table(
         title=f"{anatomy.name}: {figures.voxels} voxels, batch {figures.batch}",
-        caption=f"medians; gradients equal to {figures.max_grad_rel_diff:.1g} of their size",
+        caption=f"medians, oneDNN {'on' if figures.onednn else 'off'}; "
+        f"gradients equal to {figures.max_grad_rel_diff:.1g} of their size",
     )
     for heading in ("", "dense", "masked", "ratio"):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
