@@ -38,7 +38,8 @@ class Inspection:
     Attributes
     ----------
     kind
-        ``subject``, ``stimulations``, ``model``, ``recording``, ``session folder`` or ``settings``.
+        ``subject``, ``stimulations``, ``trained network``, ``training checkpoint``, ``model``, ``recording``,
+        ``session folder`` or ``settings``.
     path
         The file or folder.
     facts
@@ -112,6 +113,11 @@ def _hdf5_reader(path: Path) -> Callable[[Path], Inspection]:
     # The kind is looked for in the bytes, for HDF5 must not open a file before its reader has checked the digest.
     with path.open("rb") as file:
         begin = file.read(HDF5_SEARCH_BYTES)
+    if b"m2m-network" in begin or b"m2m-training-checkpoint" in begin:
+        # Not before: it needs the extra `train`, as whoever trains has it.
+        from tools.inspection_training import inspect_checkpoint, inspect_network
+
+        return inspect_network if b"m2m-network" in begin else inspect_checkpoint
     return _stimulations if STIMULATION_KIND.encode() in begin else _subject
 
 

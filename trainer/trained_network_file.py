@@ -111,15 +111,15 @@ def write_network(folder: str | Path, stored: StoredNetwork) -> Path:
     return path
 
 
-def read_network(folder: str | Path) -> StoredNetwork:
-    """Read the trained network of a folder.
+def read_network(folder: str | Path, name: str = NETWORK_NAME) -> StoredNetwork:
+    """Read the trained network of a folder; `name` is its file's.
 
     Raises
     ------
     FileFormatError
         No such file, not a network, a newer version, truncated, damaged, or content that contradicts itself.
     """
-    path = Path(folder) / NETWORK_NAME
+    path = Path(folder) / name
     _, arrays = read_hdf5(path, kind=NETWORK_KIND, version=NETWORK_VERSION)
     try:
         words = msgspec.json.decode(arrays["words"].tobytes(), type=_Words)

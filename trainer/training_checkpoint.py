@@ -79,6 +79,8 @@ class Checkpoint:
         Number of the stage that is in training.
     steps : int
         Steps done of the epoch after those in `history`.
+    seconds : float
+        Time that these took.
     sums : numpy.ndarray
         (4,) float64, sums of the losses over these steps' stimulations.
     weights : dict of str to numpy.ndarray
@@ -91,6 +93,7 @@ class Checkpoint:
     history: tuple[EpochReport, ...] = ()
     stage: int = 0
     steps: int = 0
+    seconds: float = 0.0
     sums: NDArray[np.float64] = field(default_factory=lambda: np.zeros(4))
     weights: Weights = field(default_factory=dict)
     optimizer: tuple[NDArray[Any], ...] = ()
@@ -115,7 +118,7 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
         checkpoint_path(folder),
         kind=CHECKPOINT_KIND,
         version=CHECKPOINT_VERSION,
-        attributes={"stage": checkpoint.stage, "steps": checkpoint.steps},
+        attributes={"stage": checkpoint.stage, "steps": checkpoint.steps, "seconds": checkpoint.seconds},
         # Texts that grow with the training are arrays: an attribute holds at most 64 KiB.
         arrays=arrays
         | {
@@ -127,15 +130,15 @@ def write_checkpoint(folder: str | Path, checkpoint: Checkpoint) -> None:
     )
 
 
-def read_checkpoint(folder: str | Path) -> Checkpoint:
-    """Read the checkpoint of a folder.
+def read_checkpoint(folder: str | Path, name: str = CHECKPOINT_NAME) -> Checkpoint:
+    """Read the checkpoint of a folder; `name` is its file's.
 
     Raises
     ------
     FileFormatError
         If there is none, or it is damaged, truncated or of a newer version.
     """
-    path = checkpoint_path(folder)
+    path = Path(folder) / name
     attributes, arrays = read_hdf5(path, kind=CHECKPOINT_KIND, version=CHECKPOINT_VERSION)
     try:
         return Checkpoint(
@@ -143,6 +146,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
             history=msgspec.json.decode(arrays["history"].tobytes(), type=tuple[EpochReport, ...]),
             stage=int(attributes["stage"]),
             steps=int(attributes["steps"]),
+            seconds=float(attributes["seconds"]),
             sums=arrays["sums"],
             weights={k.removeprefix("weights/"): a for k, a in arrays.items() if k.startswith("weights/")},
             optimizer=tuple(arrays[name] for name in sorted(arrays) if name.startswith("optimizer/")),

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 Step = Callable[[NDArray[np.int32], NDArray[np.int64]], Any]
 """Takes rows and the noise's seed, changes the weights, gives the batch's `LOSSES`."""
 
-VALIDATION_BATCH = 32
+VALIDATION_BATCH = 8
 """Stimulations whose error is computed at once where a network's `predict` cannot be used."""
 
 LOSSES = ("loss", "squared_error", "kl", "l1")
@@ -147,7 +147,7 @@ class TrainingLoop:
         """
         for number in range(state.stage, len(self._network.stages)):
             if number > state.stage:
-                state = replace(state, stage=number, steps=0, sums=np.zeros(len(LOSSES)), weights={}, optimizer=())
+                state = replace(_between_epochs(state), stage=number, weights={}, optimizer=())
             state = self._stage(state)
         return state
 
@@ -164,11 +164,16 @@ class TrainingLoop:
             plateau = plateau_after(done, settings)
             if len(done) >= settings.epochs or plateau.reached(settings):
                 return state
-            started = time.perf_counter()
+            started = time.perf_counter() - state.seconds
             optimizer.learning_rate.assign(plateau.learning_rate)
-            state = self._epoch(state, stage, len(done), plateau, step, optimizer)
+            state = self._epoch(state, stage, len(done), plateau, step, optimizer, started)
             squared_error, relative = self._validate(stage)
             seconds = time.perf_counter() - started
+            # The first epoch makes the graphs, so the latest ones tell better how long one takes.
+            latest = [
+                report.seconds for report in state.history[-5:] if report.stage == stage.name and report.epoch > 1
+            ]
+            epochs_left = settings.epochs * (len(self._network.stages) - state.stage) - len(done) - 1
             loss, own_error, kl, _ = (state.sums / self._n).tolist()
             report = EpochReport(
                 stage=stage.name,
@@ -181,16 +186,23 @@ class TrainingLoop:
                 validation_nrmse=relative,
                 learning_rate=plateau.learning_rate,
                 seconds=seconds,
-                seconds_left=seconds * (settings.epochs * (len(self._network.stages) - state.stage) - len(done) - 1),
+                seconds_left=float(np.median([*latest, seconds])) * epochs_left,
             )
-            state = replace(state, history=(*state.history, report), steps=0, sums=np.zeros(len(LOSSES)))
+            state = _between_epochs(replace(state, history=(*state.history, report)))
             self._save(state, optimizer)
             summarise(self._summaries, report, len(state.history))
             if self._watchers.told is not None:
                 self._watchers.told(report)
 
     def _epoch(
-        self, state: Checkpoint, stage: TrainingStage, epoch: int, plateau: Plateau, step: Step, optimizer: Any
+        self,
+        state: Checkpoint,
+        stage: TrainingStage,
+        epoch: int,
+        plateau: Plateau,
+        step: Step,
+        optimizer: Any,
+        started: float,
     ) -> Checkpoint:
         """Take an epoch's remaining steps; return the state after the last one."""
         batch, watchers = self._settings.batch_size, self._watchers
@@ -208,7 +220,8 @@ class TrainingLoop:
             if watchers.stepped is not None:
                 watchers.stepped(stage.name, epoch + 1, k + 1, self._steps)
             if watchers.stop is not None and watchers.stop():
-                self._save(replace(state, steps=k + 1, sums=sums), optimizer)
+                seconds = time.perf_counter() - started
+                self._save(replace(state, steps=k + 1, seconds=seconds, sums=sums), optimizer)
                 kept = f"; its checkpoint is in {self._folder}" if self._folder is not None else ""
                 raise TrainingStopped(
                     f"training stopped in stage {stage.name!r}, epoch {epoch + 1}, step {k + 1} of {self._steps}{kept}"
@@ -270,3 +283,7 @@ class TrainingLoop:
             f"{stage!r}, at learning rate {learning_rate:g}. Train anew with a smaller fitting.learning_rate (a tenth, "
             f"say) or a larger fitting.batch_size, and look for outliers in the data.{kept}"
         )
+
+
+def _between_epochs(state: Checkpoint) -> Checkpoint:
+    return replace(state, steps=0, seconds=0.0, sums=np.zeros(len(LOSSES)))

@@ -85,6 +85,10 @@ def test_ctrl_c_stops_and_resume_goes_on_to_the_same_weights(
     resumed = m2m("train", data, "-o", tmp_path / "parts", *SHORT, "--no-export", "--resume")
     assert resumed.code == 0, resumed.err
     assert "direct 1/3" not in resumed.err
+    seen = m2m("inspect", tmp_path / "parts" / "checkpoint.h5", "--json").json
+    assert (seen["kind"], seen["epochs_done"], seen["steps_of_the_next"]) == ("training checkpoint", 3, 0)
+    seen = m2m("inspect", tmp_path / "parts" / "network.h5", "--json").json
+    assert (seen["kind"], seen["n_stimulations"], seen["stages"][0]["ended"]) == ("trained network", 64, "epochs")
     in_parts = weights(tmp_path / "parts")
     assert all(np.array_equal(value, in_parts[name]) for name, value in weights(whole).items())
 
