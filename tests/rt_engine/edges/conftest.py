@@ -13,7 +13,6 @@ import pylsl
 import pytest
 import zmq
 
-from rt_engine.engine import PulseResult
 from rt_engine.health import State
 from rt_engine.messages import Header, decode
 from rt_engine.muscles import ARTICLE_MUSCLES
@@ -91,19 +90,13 @@ class Amplifier:
         `poison` makes one sample NaN: so many samples after the pulse, in that channel. It is told in the same breath,
         since on a slow machine the sample could be sent before a second call.
         """
-        return self.pulses(1, in_samples=in_samples, poison=poison)[0]
-
-    def pulses(
-        self, n: int, every: int = 0, *, in_samples: int = 40, poison: tuple[int, int] | None = None
-    ) -> list[int]:
-        """Fire `n` pulses, one each `every` samples; see `pulse`."""
         with self._lock:
-            samples = [self._n + in_samples + k * every for k in range(n)]
-            self._pulses += samples
-            self.pulse_samples += samples
+            sample = self._n + in_samples
+            self._pulses.append(sample)
+            self.pulse_samples.append(sample)
             if poison is not None:
-                self._poisoned.append((samples[0] + poison[0], poison[1]))
-        return samples
+                self._poisoned.append((sample + poison[0], poison[1]))
+        return sample
 
     def wait_until_sent(self, sample: int) -> None:
         """Wait until the stream has reached a sample."""
@@ -151,8 +144,6 @@ class Amplifier:
         uv = self._rng.normal(0.0, 3.0, (end - begin, len(self.labels)))
         ttl = np.zeros(end - begin)
         for pulse in self._pulses:
-            if not begin - 61 < pulse < end:
-                continue
             phase = (index - pulse - 40) / 20.0
             shape = np.where((phase >= 0) & (phase <= 1), np.sin(2 * np.pi * phase), 0.0)
             uv += shape[:, None] * self._peak
@@ -257,16 +248,8 @@ def amplifier() -> Iterator[Callable[..., Amplifier]]:
 def live() -> Iterator[Callable[..., RunningSession]]:
     made: list[RunningSession] = []
 
-    def make(
-        amplifier: Amplifier,
-        recording: Path | None = None,
-        *,
-        on_state: Callable[[State, str], None] = lambda state, reason: None,
-        on_result: Callable[[PulseResult], None] = lambda result: None,
-        **tables: dict[str, Any],
-    ) -> RunningSession:
-        settings = session_settings(amplifier, **tables)
-        made.append(RunningSession(Session(settings, recording=recording, on_state=on_state, on_result=on_result)))
+    def make(amplifier: Amplifier, recording: Path | None = None, **tables: dict[str, Any]) -> RunningSession:
+        made.append(RunningSession(Session(session_settings(amplifier, **tables), recording=recording)))
         return made[-1]
 
     yield make
