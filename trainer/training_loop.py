@@ -244,7 +244,17 @@ class TrainingLoop:
             return tf.stack([tf.cast(losses[name], dtype) for name in LOSSES])
 
         graph = tf.function(taken, autograph=False)
-        return lambda rows, noise_seed: graph(tf.constant(rows), tf.constant(noise_seed))
+
+        def step(rows: NDArray[np.int32], noise_seed: NDArray[np.int64]) -> Any:
+            try:
+                return graph(tf.constant(rows), tf.constant(noise_seed))
+            except tf.errors.UnimplementedError as error:
+                raise M2MError(
+                    f"TensorFlow cannot do a step of training on this device: {error.message}. Train on the CPU, with "
+                    "CUDA_VISIBLE_DEVICES=-1 in the environment."
+                ) from error
+
+        return step
 
     def _validate(self, stage: TrainingStage) -> tuple[float | None, float | None]:
         """Return the squared error and NRMSE of the stimulations set apart."""
