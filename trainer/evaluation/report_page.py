@@ -47,6 +47,7 @@ thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; font-we
 tbody { border-bottom: 1px solid var(--rule); }
 tbody th.group { text-align: left; background: var(--band); font-weight: 600; }
 td small { color: var(--dim); }
+table.dense { font-size: .84em; } .dense th, .dense td { padding: .08em .7em; }
 td.text, th.text { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 figure { margin: 1.4em 0 2.2em; }
 figure img { width: 100%; height: auto; background: #fff; border: 1px solid var(--rule); border-radius: 4px; }
@@ -121,6 +122,7 @@ def html_table(
     groups: Iterable[tuple[str, Iterable[Sequence[str]]]],
     *,
     text_columns: Sequence[int] = (),
+    dense: bool = False,
 ) -> str:
     """Return a table.
 
@@ -134,8 +136,11 @@ def html_table(
         (heading of the group or "", rows of cells); each group is set apart by a rule.
     text_columns : sequence of int
         Columns of long text: they wrap and stand to the left.
+    dense : bool
+        Close lines, for a table that is looked things up in.
     """
-    lines = [f'<div class="wide"><p class="caption">{caption}</p>\n<table>\n<thead><tr>']
+    of_class = ' class="dense"' if dense else ""
+    lines = [f'<div class="wide"><p class="caption">{caption}</p>\n<table{of_class}>\n<thead><tr>']
     lines += [
         f'<th scope="col"{" class=text" if k in text_columns else ""}>{_cell(name)}</th>'
         for k, name in enumerate(columns)

@@ -103,7 +103,7 @@ def _table_settings(settings: Mapping[str, Any]) -> str:
     if not rows:
         return ""
     caption = "All settings, seeds and versions of this run."
-    return html_table(caption, ["setting", "value"], [("", rows)], text_columns=(1,))
+    return html_table(caption, ["setting", "value"], [("", rows)], text_columns=(1,), dense=True)
 
 
 def _flat(prefix: str, value: Any) -> Iterator[tuple[str, str]]:
