@@ -29,15 +29,16 @@ MAX_LEVELS = 10
 class NetworkPreprocessing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Choices on the way from microvolts and V/m to the numbers in [0, 1] that a network sees.
 
-    The defaults are the article's, but for `fitted_on`: scaling on all data looks at the stimulations that a model is
-    tested on.
+    The defaults are the article's, with three exceptions. Small MEPs are kept, and the scale is logarithmic: on the
+    simulated subject maps are then better (`docs/article-and-us.md`). And scales come from the training fold alone:
+    those of all data look at the stimulations that a model is tested on.
     """
 
     floor_uv: Annotated[float, msgspec.Meta(gt=0.0)] = 50.0
     """Amplitudes below it are no MEPs, uV (II.A)."""
-    small_meps: Literal["zero", "keep"] = "zero"
+    small_meps: Literal["zero", "keep"] = "keep"
     """What an amplitude below the floor becomes: zero, or the number it is."""
-    mep_scale: Literal["linear", "log"] = "linear"
+    mep_scale: Literal["linear", "log"] = "log"
     """linear: a / largest. log: log10(max(a, floor) / floor) / log10(largest / floor); the floor is `floor_uv` where
     small MEPs become zero, `NOISE_FLOOR_UV` where they are kept."""
     zero_tolerance: Annotated[float, msgspec.Meta(ge=0.0, lt=1.0)] = 1e-3

@@ -20,7 +20,7 @@ from trainer.network_data import (
 )
 from trainer.preprocessing import TrainingSet
 
-ARTICLE = NetworkPreprocessing(fitted_on="all")
+ARTICLE = NetworkPreprocessing(fitted_on="all", small_meps="zero", mep_scale="linear")
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_the_articles_scale_is_zero_below_the_floor_and_one_at_the_largest(train
     assert z.max(axis=0) == pytest.approx(1.0)
     assert (z[y < 50] == 0).all()
     assert z[y >= 50] == pytest.approx((y / y.max(axis=0))[y >= 50])
-    kept = fit_scaling(y, NetworkPreprocessing(small_meps="keep")).transform(y)
+    kept = fit_scaling(y, NetworkPreprocessing(small_meps="keep", mep_scale="linear")).transform(y)
     assert kept == pytest.approx(y / y.max(axis=0))
 
 
@@ -182,7 +182,7 @@ def test_no_validation_part_trains_on_all_and_one_that_leaves_nothing_is_refused
 
 
 @pytest.mark.parametrize(
-    "choice", [{"small_meps": "keep"}, {"mep_scale": "log"}, {"small_meps": "keep", "mep_scale": "log"}]
+    "choice", [{"small_meps": "zero"}, {"mep_scale": "linear"}, {"small_meps": "keep", "mep_scale": "log"}]
 )
 def test_what_becomes_of_small_meps_does_not_decide_which_stimulations_had_a_response(
     with_outliers: StimulationSet, choice: dict[str, str]

@@ -33,9 +33,9 @@ amplitudes = arrays(np.float32, M, elements=st.floats(0, 1e5, width=32))
 flags = arrays(np.bool_, M)
 
 PREPROCESSING = {
-    "article": NetworkPreprocessing(),
-    "kept": NetworkPreprocessing(small_meps="keep"),
-    "log": NetworkPreprocessing(mep_scale="log"),
+    "article": NetworkPreprocessing(small_meps="zero", mep_scale="linear"),
+    "kept": NetworkPreprocessing(small_meps="keep", mep_scale="linear"),
+    "log": NetworkPreprocessing(small_meps="zero", mep_scale="log"),
     "log-kept": NetworkPreprocessing(mep_scale="log", small_meps="keep"),
 }
 

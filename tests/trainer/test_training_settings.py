@@ -19,9 +19,9 @@ from trainer.training_settings import (
 
 def test_without_a_file_the_defaults_hold_and_words_change_them() -> None:
     assert training_settings() == TrainingSettings()
-    changed = training_settings(None, ["fitting.epochs=40", "mep_scale=log", "l1 = 0.001", "keep_zeros=true"])
+    changed = training_settings(None, ["fitting.epochs=40", "mep_scale=linear", "l1 = 0.001", "keep_zeros=true"])
     assert changed.fitting == FittingSettings(epochs=40)
-    assert changed.preprocessing == NetworkPreprocessing(mep_scale="log", keep_zeros=True)
+    assert changed.preprocessing == NetworkPreprocessing(mep_scale="linear", keep_zeros=True)
     assert changed.architecture.l1 == 0.001
 
 
@@ -33,7 +33,7 @@ def test_no_two_tables_have_a_key_in_common() -> None:
 def test_the_shipped_file_names_every_key_and_trains_as_the_article() -> None:
     path = ROOT / "configs" / "article-training.toml"
     settings = training_settings(path)
-    assert settings.preprocessing == NetworkPreprocessing(fitted_on="all")
+    assert settings.preprocessing == NetworkPreprocessing(fitted_on="all", small_meps="zero", mep_scale="linear")
     assert settings.architecture == TrainingSettings().architecture
     assert settings.fitting == FittingSettings(epochs=1000)
     text = path.read_text(encoding="utf-8")

@@ -42,7 +42,7 @@ def train(
     ] = None,
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", help="Override one setting, as KEY=VALUE; e.g. --set mep_scale=log. Repeatable."),
+        typer.Option("--set", help="Override one setting, as KEY=VALUE; e.g. --set mep_scale=linear. Repeatable."),
     ] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs per stage; --set fitting.epochs=N.")] = None,
     batch: Annotated[int | None, typer.Option(help="Stimulations per step; --set fitting.batch_size=N.")] = None,

@@ -122,7 +122,7 @@ def active_muscles(evaluation: Evaluation) -> npt.NDArray[np.intp]:
 
 def mep_mean_and_variance(evaluation: Evaluation) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Return (n,) mean and (n,) variance of the normalised MEPs over the muscles (article, Fig. 5)."""
-    meps = evaluation.normalised_meps
+    meps = evaluation.article_meps
     return np.nanmean(meps, axis=1), np.nanvar(meps, axis=1)
 
 

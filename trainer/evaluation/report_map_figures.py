@@ -63,7 +63,7 @@ def strong_row(material: Material) -> int | None:
     if not material.main:
         return None
     rows = material.evaluation.tested(material.main)
-    meps = material.evaluation.normalised_meps[rows]
+    meps = material.evaluation.article_meps[rows]
     known = np.isfinite(meps).any(axis=1)
     if not known.any():
         return None
@@ -266,7 +266,7 @@ def _bars(axes: Axes, material: Material, row: int) -> None:
 def _inset_bars(figure: Figure, corner: Corner, material: Material, row: int) -> None:
     """Draw the normalised MEPs as lying bars in a cell's free corner."""
     muscles = material.evaluation.training.muscles
-    meps = material.evaluation.normalised_meps[row]
+    meps = material.evaluation.article_meps[row]
     room_left, room_below = 0.36, 0.34
     axes = axes_at(
         figure,

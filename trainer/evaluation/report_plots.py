@@ -221,7 +221,7 @@ def _boxes_by_active(
     reference = material.nrmse.get((material.main, MEAN_MAP)) if method != MEAN_MAP else None
     active = material.active[rows]
     meps = np.where(
-        material.evaluation.training.amplitudes_uv[rows] > 0, material.evaluation.normalised_meps[rows], np.nan
+        material.evaluation.training.amplitudes_uv[rows] > 0, material.evaluation.article_meps[rows], np.nan
     )
     counts = np.unique(active)
     strength = {}

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from rt_engine.errors import DataError, FileFormatError
 from rt_engine.field.hdf5_file import read_hdf5, write_hdf5
-from trainer.network_data import Selection
+from trainer.network_data import NetworkPreprocessing, Selection, scaled
 from trainer.preprocessing import TrainingSet
 
 EVALUATION_KIND = "m2m-evaluation"
@@ -72,6 +72,16 @@ class Evaluation:
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+    @property
+    def article_meps(self) -> npt.NDArray[np.float64]:
+        """(n, m) float64 in [0, 1]: amplitude by the muscle's largest, below an MEP zero, NaN where missing (II.C).
+
+        This is what figures show and what "normalised" means in the article, whatever scale the networks were given.
+        """
+        published = NetworkPreprocessing(small_meps="zero", mep_scale="linear")
+        amplitudes = self.training.amplitudes_uv
+        return scaled(amplitudes, np.fmax.reduce(np.fmax(amplitudes, published.floor_uv), axis=0), published)
 
     @property
     def methods(self) -> tuple[str, ...]:

@@ -96,8 +96,8 @@ def test_errors_fall_with_stronger_meps_where_they_do(evaluation):
     estimate = evaluation.training.field * (1 + error[:, None])
     tested = np.isfinite(evaluation.field["random"]["vae-decoder"])
     evaluation.field["random"]["vae-decoder"][...] = np.where(tested, estimate, np.nan)
-    meps = np.linspace(0.1, 0.9, len(error))[:, None] * np.array([[1.0, 0.5, 0.2, 0.1, 0.0]])
-    changed = replace(evaluation, normalised_meps=meps)
+    meps_uv = np.linspace(600.0, 5000.0, len(error))[:, None] * np.array([[1.0, 0.5, 0.2, 0.1, 0.0]])
+    changed = replace(evaluation, training=replace(evaluation.training, amplitudes_uv=meps_uv))
     found = figures.mep_correlations(changed, "random", figures.measure(changed, "random", "vae-decoder"))
     assert found == {"nrmse_vs_mep_mean": pytest.approx(-1), "nrmse_vs_mep_variance": pytest.approx(-1)}
 

@@ -287,8 +287,9 @@ def test_fig_4_shows_the_smallest_the_most_average_and_the_largest_error() -> No
 def test_fig_3_shows_a_tested_stimulation_that_most_muscles_answered() -> None:
     evaluation = make_evaluation(not_run=1)
     row = evaluation.tested("random")[3]
-    evaluation.normalised_meps[row] = 1.0
-    evaluation.normalised_meps[evaluation.fold["random"] == NOT_TESTED] = 2.0
+    amplitudes_uv = evaluation.training.amplitudes_uv
+    amplitudes_uv[row] = 1.1 * amplitudes_uv.max(axis=0)
+    amplitudes_uv[evaluation.fold["random"] == NOT_TESTED] = 2.0 * amplitudes_uv.max(axis=0)
     assert strong_row(gather(evaluation)) == row
 
 
