@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from rt_engine.errors import DataError
 from trainer.architectures.decoder import Decoder
+from trainer.architectures.encoders import Encoder
 from trainer.architectures.mappers import ConvolutionalMapper, LinearMapper
 from trainer.architectures.needed_cells import Shape
 from trainer.architectures.sampling import Sampling, expansion, kl_divergence, sample
@@ -104,7 +105,7 @@ class InverseNetwork:
         self.latent = settings.latent
         self.decoder: Decoder = blocks["decoder"]
         self.mapper = blocks["mapper"]
-        self.encoder = blocks.get("encoder")
+        self.encoder: Any = blocks.get("encoder")
         self.n_voxels = len(self.decoder.cells.voxel)
         self.box_shape = self.decoder.cells.box_shape
         self._predicting: Any = None
@@ -335,8 +336,6 @@ def build_network(
     n_cells = int(np.prod(decoder.cells.latent_shape))
     blocks: dict[str, Any] = {"decoder": decoder}
     if any(stage.takes_field for stage in stages):
-        from trainer.architectures.encoders import Encoder
-
         blocks["encoder"] = Encoder(
             voxel, box_shape, final_kernel=settings.final_kernel, form=form, seeds=seeds["encoder"], dtype=dtype
         )
