@@ -1,8 +1,15 @@
 """The main job from end to end: a simulated subject, the engine, LabRecorder, and the same again as a replay."""
 
 import shutil
+from importlib.resources import files
+from pathlib import Path
 
 import pytest
+
+from rt_engine.field.subject_file import read_subject
+from rt_engine.model_file import read_model_info
+from tests.drivers.conftest import small_subject
+from tests.tools.network_file import write_network_that_knows_nothing
 
 FIGURES = {
     "pulses_sent", "pulses_served", "pulses_invalid", "pulses_lost", "latency_ms", "engine_ms", "stages_ms",
@@ -17,7 +24,7 @@ REPLAY_FIGURES = {"pulses_served", "pulses_invalid", "speed", "sha256_meps", "sh
 @pytest.mark.parametrize("trigger", ["ttl", "marker"])
 def test_a_demo_accounts_for_every_pulse_and_its_replay_is_the_same_to_the_bit(start, tmp_path, trigger):
     demo = start(
-        *("demo", "--headless", "--pulses", 12, "--interval", 0.6, "--seed", 3),
+        *("demo", "--headless", "--pulses", 12, "--interval", 0.4, "--seed", 3),
         *("--trigger", trigger, "--out", tmp_path / "demo", "--json"),
     )
     assert demo.end() == 0, demo.err
@@ -29,8 +36,10 @@ def test_a_demo_accounts_for_every_pulse_and_its_replay_is_the_same_to_the_bit(s
     assert 0.0 < figures["cog_error_mm"] < 10.0
     assert figures["engine_ms"].keys() == figures["latency_ms"].keys() == {"p50", "p99", "max"}
     assert all(0.0 <= stage["p50"] <= stage["p99"] for stage in figures["stages_ms"].values())
-    for block in (200, 31):
-        again = start("replay", figures["recording"], "--speed", "max", "--block", block, "--json")
+    replays = [
+        start("replay", figures["recording"], "--speed", "max", "--block", block, "--json") for block in (200, 31)
+    ]
+    for again in replays:
         assert again.end() == 0, again.err
         assert again.json.keys() >= REPLAY_FIGURES
         assert again.json["sha256_meps"] == figures["sha256_meps"]
@@ -42,12 +51,37 @@ def test_the_same_seed_gives_the_same_amplitudes_whatever_the_amplifier_s_blocks
     digests = []
     for block in (2, 27):
         demo = start(
-            *("demo", "--headless", "--no-record", "--pulses", 4, "--interval", 0.5, "--seed", 8),
+            *("demo", "--headless", "--no-record", "--pulses", 4, "--interval", 0.4, "--seed", 8),
             *("--block", block, "--json"),
         )
         assert demo.end() == 0, demo.err
+        assert demo.json["pulses_served"] == 4
         digests.append((demo.json["sha256_meps"], demo.json["sha256_maps"]))
     assert digests[0] == digests[1]
+
+
+def test_a_network_of_one_s_own_takes_the_shipped_model_s_place(start, tmp_path):
+    shipped = Path(str(files("configs") / "demo"))
+    path = tmp_path / "network.onnx"
+    muscles = read_model_info(shipped / "kernel-ridge.onnx").muscles
+    write_network_that_knows_nothing(path, read_subject(shipped / "default.subject.h5"), muscles)
+    demo = start(
+        *("demo", "--headless", "--no-record", "--pulses", 4, "--interval", 0.5, "--seed", 3),
+        *("--model", path, "--json"),
+    )
+    assert demo.end() == 0, demo.err
+    assert (demo.json["pulses_served"], demo.json["pulses_lost"]) == (4, 0)
+    assert demo.json["engine_ms"]["p99"] > 0.0
+    assert demo.json["nrmse"] > demo.json["nrmse_mean_map"]  # the shipped model does better than the mean map
+
+
+def test_a_model_of_another_subject_is_refused_before_anything_starts(start, tmp_path):
+    path = tmp_path / "other.onnx"
+    write_network_that_knows_nothing(path, small_subject(), ("FDI", "ADM"))
+    demo = start("demo", "--headless", "--model", path)
+    assert demo.end() == 1
+    assert "voxels of another subject" in " ".join(demo.err.split())
+    assert "Starting" not in demo.err
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed; `make venv` says how to get it")

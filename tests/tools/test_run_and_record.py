@@ -85,13 +85,16 @@ def test_record_alone_makes_a_file_that_replays_by_trigger_and_by_marker(start, 
     recorder.process.send_signal(signal.SIGINT)
     assert recorder.end() == 0, recorder.err
     assert recorder.json["recording"] == str(path)
-    digests = []
-    for trigger in ("ttl", "marker"):
-        again = start("replay", path, "--speed", "max", "--json", "--set", f"trigger.source={trigger}", *settings)
+    by_trigger, by_marker = (
+        start("replay", path, "--speed", "max", "--json", "--set", f"trigger.source={source}", *settings)
+        for source in ("ttl", "marker")
+    )
+    for again in (by_trigger, by_marker):
         assert again.end() == 0, again.err
         assert again.json["pulses_served"] == 5
-        digests.append(again.json["sha256_meps"])
-    assert digests[0] == digests[1]  # the marker's clock leads to the same samples
+    assert (
+        by_trigger.json["sha256_meps"] == by_marker.json["sha256_meps"]
+    )  # the marker's clock leads to the same samples
 
 
 def test_a_replay_whose_model_is_gone_names_what_to_look_for(start, subject, tmp_path):
