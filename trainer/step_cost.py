@@ -131,8 +131,9 @@ def peak_memory_mb() -> float:
 
 def main() -> None:
     """Measure what the command line asks for."""
+    task = msgspec.json.decode(sys.argv[1], type=StepCostTask)
     set_up_tensorflow(threads=1)
-    cost = measure_step(msgspec.json.decode(sys.argv[1], type=StepCostTask))
+    cost = measure_step(task)
     sys.stdout.write(msgspec.json.encode(cost).decode() + "\n")
 
 
