@@ -1,7 +1,8 @@
 """The decoder's three convolutions, computed only where BA4 needs them: exact algebra, no approximation.
 
 Activations are matrices whose rows are cells times stimulations (cell-major), with channels as columns, so that what
-is gathered lies in one piece and each parity class is one matrix product. The trainable weights stay the original 3^3
+is gathered lies in one piece and each parity class is one matrix product. The classes of the half grid are filled up to
+one size: their products are then one batch, and nothing is cut or joined. The trainable weights stay the original 3^3
 kernels. The algebra is derived in `docs/masked-decoder.md`; which cells, in `needed_cells`.
 """
 
@@ -26,16 +27,24 @@ class MaskedConvolutions:
     def __init__(self, cells: NeededCells) -> None:
         self.cells = cells
         bounds = np.searchsorted(cells.second.parity, np.arange(9))
-        self._classes = list(zip(bounds[:-1], bounds[1:], strict=True))
-        self._second_plan = cache(lambda batch: batched_plan(cells.second.tap, cells.second.n_in, batch))
+        largest = int(np.diff(bounds).max())
+        # Where each cell of the half grid stands: in its class's part, from its beginning.
+        slot = cells.second.parity * largest + np.arange(len(cells.half)) - bounds[cells.second.parity]
+        self._slots = 8 * largest
+        second = np.full((self._slots, 8), cells.second.n_in)
+        second[slot] = cells.second.tap
+        self._second_plan = cache(lambda batch: batched_plan(second, cells.second.n_in, batch))
+        by_tap = second.reshape(8, largest, 8).transpose(0, 2, 1)
+        self._second_back = gather_plan(by_tap, cells.second.n_in)
         grid = int(np.prod(cells.latent_shape))
         flat = np.append(cells.latent, grid)  # what lies outside reads zeros
         self._first_plan = gather_plan(flat[cells.first.tap], grid)
-        n_half = len(cells.half)
         combination = cells.last.parity[:, None] * 8 + np.arange(8)[None, :]
-        row = combination * n_half + cells.last.tap
-        self._last_plan = gather_plan(np.where(cells.last.tap < n_half, row, 64 * n_half), 64 * n_half)
-        self._half_plan = gather_plan(np.ravel_multi_index(tuple(cells.half.T), cells.half_shape), 0)
+        outside = cells.last.tap == cells.last.n_in
+        row = combination * self._slots + np.append(slot, 0)[cells.last.tap]
+        self._last_plan = gather_plan(np.where(outside, 64 * self._slots, row), 64 * self._slots)
+        self._half = np.zeros(self._slots, np.int32)  # what fills a class up is some cell or other, which nobody reads
+        self._half[slot] = np.ravel_multi_index(tuple(cells.half.T), cells.half_shape)
 
     def first(self, latent: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
         """Convolve the latent grid at the cells that are needed.
@@ -77,18 +86,14 @@ class MaskedConvolutions:
         Returns
         -------
         tf.Tensor
-            (H * batch, f).
+            (slots * batch, f): the needed cells class by class, each class filled up to the largest's size.
         """
         c, f = kernel.shape[3:]
         # Weights as (outputs, inputs): on the CPU both the product and its gradients are then up to five times faster.
-        folded = tf.transpose(tf.reshape(_folded(kernel), (8, 8 * c, f)), (0, 2, 1))
-        plan: GatherPlan = self._second_plan(batch)
-        taps = tf.reshape(gather_rows(rows, plan), (-1, 8 * c))
-        sizes = [(end - begin) * batch for begin, end in self._classes]
-        classes = [k for k in range(8) if sizes[k]]
-        parts = tf.split(taps, [sizes[k] for k in classes])
-        products = [tf.matmul(part, folded[k], transpose_b=True) for k, part in zip(classes, parts, strict=True)]
-        return tf.concat(products, axis=0) + bias
+        # Reshaped after the transposition, since TensorFlow would otherwise fold it into the product again.
+        folded = tf.reshape(tf.transpose(tf.reshape(_folded(kernel), (8, 8, c, f)), (0, 3, 1, 2)), (8, f, 8 * c))
+        products = _class_products(rows, folded, self._second_plan(batch), self._second_back, batch)
+        return tf.reshape(products, (-1, f)) + bias
 
     def last(self, rows: tf.Tensor, kernel: tf.Tensor, bias: tf.Tensor, batch: int) -> tf.Tensor:
         """Upsample and convolve to one channel at BA4's voxels.
@@ -96,7 +101,7 @@ class MaskedConvolutions:
         Parameters
         ----------
         rows : tf.Tensor
-            (H * batch, c).
+            (slots * batch, c), as `second` gives them.
         kernel : tf.Tensor
             (3, 3, 3, c, 1) or (1, 1, 1, c, 1).
         bias : tf.Tensor
@@ -129,11 +134,56 @@ class MaskedConvolutions:
         Returns
         -------
         tf.Tensor
-            (H * batch, c).
+            (slots * batch, c), in the order of `second`.
         """
         batch, c = grid.shape[0], grid.shape[-1]
         cells = tf.reshape(tf.transpose(grid, (1, 2, 3, 0, 4)), (-1, batch * c))
-        return tf.reshape(tf.gather(cells, self._half_plan.index), (-1, c))
+        return tf.reshape(tf.gather(cells, self._half), (-1, c))
+
+
+def _class_products(rows: tf.Tensor, folded: tf.Tensor, plan: GatherPlan, back: GatherPlan, batch: int) -> tf.Tensor:
+    """Gather the taps of each output and multiply them with their class's weights.
+
+    Parameters
+    ----------
+    rows : tf.Tensor
+        (cells * batch, c).
+    folded : tf.Tensor
+        (8, f, 8 * c), weights by class.
+    plan : GatherPlan
+        Rows in the order class, output, stimulation, tap.
+    back : GatherPlan
+        Cells in the order class, tap, output. The gradient is made in that order: what goes back to a cell is then
+        `batch` rows in one piece, which are added up three times faster than single ones.
+    batch : int
+        Stimulations.
+
+    Returns
+    -------
+    tf.Tensor
+        (8, outputs * batch, f).
+    """
+    c, f = rows.shape[-1], folded.shape[1]
+
+    @tf.custom_gradient
+    def multiplied(rows: tf.Tensor, folded: tf.Tensor) -> tuple[tf.Tensor, object]:
+        padded = tf.pad(rows, [[0, 1], [0, 0]]) if plan.needs_zeros else rows
+        taps = tf.reshape(tf.gather(padded, plan.index), (8, -1, 8 * c))
+
+        def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            by_tap = tf.transpose(tf.reshape(folded, (8, f, 8, c)), (0, 2, 1, 3))
+            parts = tf.matmul(upstream[:, None], by_tap)  # (class, tap, output * stimulation, c)
+            cells = tf.raw_ops.SparseSegmentSumWithNumSegments(
+                data=tf.reshape(parts, (-1, batch * c)),
+                indices=back.source,
+                segment_ids=back.segment,
+                num_segments=back.n_rows,
+            )
+            return tf.reshape(cells, (-1, c)), tf.matmul(upstream, taps, transpose_a=True)
+
+        return tf.matmul(taps, folded, transpose_b=True), gradient
+
+    return multiplied(rows, folded)
 
 
 def _folded(kernel: tf.Tensor) -> tf.Tensor:
