@@ -31,7 +31,7 @@ from trainer.evaluation.local_worker import LOG
 from trainer.preprocessing import TrainingSet
 
 CONNECT_S = 10.0
-"""How long a scheduler may take to answer."""
+"""How long a scheduler may take to answer, and to have a worker."""
 
 LOOK_S = 0.5
 """How often to look for workers that came or went while no job ends."""
@@ -300,7 +300,7 @@ def _connected(workers: int, scheduler: str | None, log: Path) -> Iterator[Clien
     # A data set is larger than dask likes to send with a task; it is sent once, and on purpose.
     with dask.config.set({"distributed.admin.large-graph-warning-threshold": "100GB"}):
         if scheduler is None:
-            with local_cluster(workers, log) as cluster, Client(cluster, timeout=CONNECT_S) as client:
+            with local_cluster(workers, log) as cluster, Client(cluster) as client:
                 yield client
             return
         try:
@@ -346,12 +346,14 @@ def local_cluster(workers: int, log: Path) -> Iterator[LocalCluster]:
 
 def _check_workers(client: Client) -> None:
     """Check that a scheduler's workers compute what this machine would."""
-    threads = client.nthreads()
-    if not threads:
+    try:
+        client.wait_for_workers(1, timeout=CONNECT_S)  # they may have been started just now
+    except TimeoutError as error:
         raise M2MError(
             "the scheduler has no workers. Start some with 'dask worker ADDRESS --nthreads 1' on machines where "
             "m2m-live is installed."
-        )
+        ) from error
+    threads = client.nthreads()
     if max(threads.values()) > 1:
         raise M2MError(
             f"a worker runs {max(threads.values())} jobs in one process, whose TensorFlow they would share. Start "
