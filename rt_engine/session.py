@@ -45,6 +45,9 @@ REHEARSALS = 5
 """Made-up pulses before the first real one; the first takes ten times as long as the others."""
 
 FIRST_SAMPLES_TIMEOUT_S = 5.0
+RECORDED_TIMEOUT_S = 20.0
+"""LabRecorder writes twice a second; a slow amplifier's few samples may wait longer until they fill a buffer."""
+
 PULL_TIMEOUT_S = 0.05
 """How long the loop may sleep without a sample; bounds how late a stop, a stall or a subscriber is noticed."""
 
@@ -215,6 +218,17 @@ class Session:
         record = self._outputs.record = EngineRecord(self.session_id)
         queries = [*(inlet.query for inlet in self._inlets()), *self._only_recorded]
         recorder.start([*queries, StreamQuery(name=record.name)])
+        # It has asked for the samples, but the amplifier's program may not know yet: what it sends until then is lost.
+        emg = self._require_emg()
+        deadline = time.monotonic() + RECORDED_TIMEOUT_S
+        while not (record.heard and recorder.has_samples_of(emg.query.name)) and not self._stopping:
+            if time.monotonic() > deadline:
+                raise RecordingError(
+                    f"LabRecorder has written no sample of {emg.query.name!r} to {recorder.path} in "
+                    f"{RECORDED_TIMEOUT_S:g} s. Check that the amplifier is running and the disk is not full"
+                )
+            emg.pull(PULL_TIMEOUT_S)
+            self._look_after()
 
     def _begin(self) -> None:
         # What was allocated so far stays; the collector need never look at it again during the session.

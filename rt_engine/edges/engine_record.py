@@ -21,6 +21,11 @@ class EngineRecord:
         info.set_channel_labels(["event"])
         self._outlet = pylsl.StreamOutlet(info)
 
+    @property
+    def heard(self) -> bool:
+        """Whether somebody takes the events; who comes later misses those before."""
+        return bool(self._outlet.have_consumers())
+
     def push(self, event: Event) -> None:
         """Send one event, stamped now."""
         self._outlet.push_sample([msgspec.json.encode(event).decode()])

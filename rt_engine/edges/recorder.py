@@ -19,6 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+from rt_engine.edges.xdf_chunks import streams_with_samples
 from rt_engine.errors import RecordingError
 from rt_engine.settings import StreamQuery
 
@@ -102,6 +103,10 @@ class Recorder:
     def running(self) -> bool:
         """Whether LabRecorder is at work."""
         return self._running and self._process is not None and self._process.poll() is None
+
+    def has_samples_of(self, stream: str) -> bool:
+        """Whether samples of a stream are in the file; LabRecorder says before that it has begun."""
+        return stream in streams_with_samples(self.path)
 
     def stop(self, drain_s: float = DRAIN_S) -> None:
         """Let LabRecorder take the last samples, then close the file.

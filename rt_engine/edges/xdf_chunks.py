@@ -8,9 +8,11 @@ The format: https://github.com/sccn/xdf/wiki/Specifications.
 
 import io
 import logging
+import re
 import struct
 from pathlib import Path
 from typing import IO
+from xml.sax.saxutils import unescape
 
 from rt_engine.errors import FileFormatError
 
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 MAGIC = b"XDF:"
 TAGS = range(1, 7)
 """File header, stream header, samples, clock offset, boundary, stream footer."""
+HEADER_TAG = 2
 SAMPLES_TAG = 3
 BOUNDARY = bytes.fromhex("43a546dccbf5410fb30ed5467383cbe4")
 """Stands in each boundary chunk, which LabRecorder writes every ten seconds."""
@@ -57,6 +60,24 @@ def open_whole_chunks(path: Path) -> io.BufferedReader:
         log.warning("%s is cut off inside a chunk; its last %d bytes are left out", path, size - end)
     file.seek(0)
     return io.BufferedReader(_Head(file, end), 1 << 20)
+
+
+def streams_with_samples(path: Path) -> set[str]:
+    """Return the names of the streams of which a file holds samples so far; it may still be being written."""
+    raw = path.read_bytes() if path.exists() else b""
+    file = io.BytesIO(raw)
+    begin = file.seek(len(MAGIC))
+    names: dict[int, str] = {}
+    found: set[str] = set()
+    while begin < len(raw) and (end := _chunk_end(file, len(raw))) is not None:
+        at, _ = _count(raw[begin : begin + 9]) or (0, 0)
+        tag, number = struct.unpack_from("<HI", raw[begin + at : end].ljust(6, b"\0"))
+        if tag == HEADER_TAG and (name := re.search(rb"<name>(.*?)</name>", raw[begin:end], re.DOTALL)):
+            names[number] = unescape(name[1].decode(errors="replace"))
+        elif tag == SAMPLES_TAG and number in names:
+            found.add(names[number])
+        begin = file.seek(end)
+    return found
 
 
 def _end_of_whole_chunks(path: Path, file: IO[bytes], size: int) -> int:

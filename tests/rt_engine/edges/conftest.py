@@ -169,8 +169,11 @@ class RunningSession:
         self._socket.connect(session.address)
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def start(self) -> "RunningSession":
+    def launch(self) -> None:
         self._thread.start()
+
+    def start(self) -> "RunningSession":
+        self.launch()
         wait_until(lambda: self.states(State.READY) or self.error, "READY")
         if self.error:
             raise self.error

@@ -2,13 +2,16 @@
 
 import os
 import signal
+import struct
 import subprocess
 
 import pytest
 
 from rt_engine.edges import recorder as module
+from rt_engine.edges.engine_record import EngineRecord
 from rt_engine.edges.recorder import Recorder, labrecorder_program
 from rt_engine.errors import RecordingError
+from rt_engine.health import State
 from rt_engine.settings import StreamQuery
 
 STREAMS = [StreamQuery(name="EMG", type="EMG"), StreamQuery(source_id="amplifier-markers")]
@@ -44,6 +47,52 @@ def test_it_is_asked_for_each_stream_by_all_that_is_known_of_it(recorder, tmp_pa
     made.stop(drain_s=0.0)
     asked = (tmp_path / "asked").read_text().splitlines()
     assert asked == [str(made.path), "name='EMG' and type='EMG'", "source_id='amplifier-markers'"]
+
+
+def test_a_stream_is_recorded_when_its_samples_are_in_the_file(recorder, tmp_path, until):
+    """LabRecorder says that it has begun before that."""
+    made = recorder(
+        FOUND + STARTED + "cat $HERE/headers > $1\n"
+        "while [ ! -e $HERE/go ]; do sleep 0.05; done; cat $HERE/chunk >> $1; read end\n"
+    )
+    names = {1: "EMG &amp; more", 2: "markers"}
+    headers = [_chunk(2, n, f"<info><name>{name}</name></info>".encode()) for n, name in names.items()]
+    (tmp_path / "headers").write_bytes(b"XDF:" + b"".join(headers))
+    (tmp_path / "chunk").write_bytes(_chunk(3, 1, b"\x01\x01\x08" + bytes(12)) + b"\x04cut off")
+    assert not made.has_samples_of("EMG & more"), "there is not even a file"
+    made.start(STREAMS)
+    until(lambda: made.path.exists() and made.path.stat().st_size, "the headers")
+    assert not made.has_samples_of("EMG & more")
+    (tmp_path / "go").touch()
+    until(lambda: made.has_samples_of("EMG & more"), "the samples")
+    assert not made.has_samples_of("markers")
+    made.stop(drain_s=0.0)
+
+
+def _chunk(tag, stream, content):
+    return struct.pack("<BIHI", 4, len(content) + 6, tag, stream) + content
+
+
+def test_a_session_begins_when_all_that_it_hears_is_recorded(recorder, amplifier, live, until, tmp_path, monkeypatch):
+    program = recorder(
+        FOUND + STARTED + 'echo "Started data collection for stream record."\n'
+        "while [ ! -e $HERE/go ]; do sleep 0.05; done; cat $HERE/all > $1; read end\n"
+    )
+    source = amplifier()
+    header = _chunk(2, 1, f"<info><name>EMG {source.source_id}</name></info>".encode())
+    (tmp_path / "all").write_bytes(b"XDF:" + header + _chunk(3, 1, b"\x01\x01\x08" + bytes(12)))
+    monkeypatch.setattr(EngineRecord, "heard", True)
+    running = live(source, program.path)
+    running.launch()
+    until(
+        lambda: running.error or sum("LabRecorder" in health.reason for health in running.states(State.WARMING)) > 5,
+        "LabRecorder to be waited for",
+    )
+    assert not running.error
+    assert not running.states(State.READY)
+    (tmp_path / "go").touch()
+    until(lambda: running.states(State.READY), "READY")
+    running.stop()
 
 
 def test_streams_that_are_not_seen_at_once_are_looked_for_again(recorder, tmp_path):
