@@ -22,8 +22,8 @@ def subject(start, unique, request):
     sources = {f"streams.{role}.source_id": f"{unique}-{role}" for role in ("emg", "markers", "pose", "intensity")}
     words = [word for key, value in sources.items() for word in ("--set", f"{key}={json.dumps(value)}")]
     words += ["--set", "publish.address=tcp://127.0.0.1:*", "--set", "record.min_free_mb=10"]
-    # No pulse is given up because the machine is slow.
-    return command, [*words, "--set", "timing.expire_s=60"]
+    # No pulse and no stream is given up because the machine is slow.
+    return command, [*words, "--set", "timing.expire_s=60", "--set", "streams.resolve_timeout_s=60"]
 
 
 def test_ctrl_c_ends_a_session_with_its_recording_whole(start, subject, tmp_path):

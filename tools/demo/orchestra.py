@@ -20,6 +20,9 @@ from tools.demo.stolen_time import StolenTime
 START_TIMEOUT_S = 120.0
 """The simulated subject works its whole session out first; a slow computer may take a minute for a long one."""
 
+STREAMS_TIMEOUT_S = 60.0
+"""How long the engine looks for the streams, which are there: only a slow computer needs longer than a second."""
+
 LAST_TRIALS_S = 3.0
 """How long after the last pulse its trial may take to arrive."""
 
@@ -159,6 +162,7 @@ class Demo:
             "streams.markers.source_id": f"{self._source_id}-markers",
             "streams.pose.source_id": f"{self._source_id}-pose",
             "streams.intensity.source_id": f"{self._source_id}-intensity",
+            "streams.resolve_timeout_s": STREAMS_TIMEOUT_S,
             "trigger.source": options.trigger,
             "publish.address": options.address,
         }
