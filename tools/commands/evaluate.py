@@ -1,5 +1,6 @@
 """`m2m evaluate`: the article's models and the baselines, judged on stimulations that they were not fitted to."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,6 +117,10 @@ def evaluate(
         emit_json(_json(found, written, evaluations[0].settings["tuning"]))
 
 
+def _cell(value: float, digits: int) -> str:
+    return f"{value:.{digits}f}" if math.isfinite(value) else "-"  # one fold has no error bar over folds
+
+
 def _numbers(text: str | None) -> tuple[int, ...] | None:
     if text is None:
         return None
@@ -154,9 +159,8 @@ def _show(name: str, figures: dict[str, Any]) -> None:
             table.add_column(heading, justify="right", no_wrap=True)
         for method, by_kind in figures["methods"].items():
             row = by_kind[kind]
-            errors = [f"{row[measure]:.3f}" for measure in ("nrmse", "nrmse_sem", "nrmse_median")]
-            fits = [f"{row[measure]:.3f}" for measure in ("r2", "r2_sem", "r2_median")]
-            table.add_row(method, *errors, *fits, f"{row['cog_mm']:.2f}", f"{row['skill']:.3f}")
+            shown = ("nrmse", "nrmse_sem", "nrmse_median", "r2", "r2_sem", "r2_median", "cog_mm", "skill")
+            table.add_row(method, *(_cell(row[measure], 2 if measure == "cog_mm" else 3) for measure in shown))
         console.print(table)
         console.print()
     for method, row in figures["forward"].items():

@@ -13,6 +13,7 @@ import logging
 import pickle
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -47,6 +48,17 @@ OF_WORKERS = {
     "CUDA_VISIBLE_DEVICES": "-1",
 }
 """Environment of local workers: one thread per job, so that a sum is always added up in the same order, and no GPU."""
+
+ON_A_BUSY_MACHINE = {
+    "distributed.deploy.lost-worker-timeout": "1 day",  # 15 s: a worker that starts again slowly would be given up
+    "distributed.scheduler.worker-ttl": None,  # a worker that dies is noticed; one that is only starved does no harm
+    "distributed.comm.timeouts.connect": "5 minutes",
+    "distributed.comm.timeouts.tcp": "5 minutes",
+}
+"""Dask's settings for a local cluster, whose jobs leave no processor idle."""
+
+ALONE_S = 900.0
+"""How long there may be no worker at all; starting one again takes seconds."""
 
 SAME_EVERYWHERE = ("m2m-live", "numpy", "scikit-learn", "tensorflow", "keras")
 """Packages whose versions must be this machine's on every worker."""
@@ -234,10 +246,13 @@ def _done(
             for sha256 in queue.data
         }
         running: dict[Any, Job] = {}
+        seen = time.monotonic()
         checkpoints = str(store.folder.absolute())
         while queue or running:
             # As many as there are workers: dask must not plan ahead, so that the order stays and late workers get work.
-            while len(running) < max(1, sum(client.nthreads().values())) and (job := queue.next()) is not None:
+            slots = sum(client.nthreads().values())
+            seen = _seen(slots, seen)
+            while len(running) < max(1, slots) and (job := queue.next()) is not None:
                 watch.started(job)
                 try:
                     first = queue.first(job)
@@ -252,6 +267,19 @@ def _done(
                 continue
             for future in ended:
                 yield running.pop(future), _outcome(future)
+
+
+def _seen(slots: int, before: float) -> float:
+    """Return when there was a worker last, s."""
+    now = time.monotonic()
+    if slots:
+        return now
+    if now - before > ALONE_S:
+        raise M2MError(
+            f"there has been no worker for {ALONE_S / 60:.0f} minutes. Finished jobs are kept: start workers, and give "
+            "the same command again."
+        )
+    return before
 
 
 @contextmanager
@@ -327,6 +355,7 @@ def local_cluster(workers: int, log: Path) -> Iterator[LocalCluster]:
         File that takes what they write on stderr.
     """
     with (
+        dask.config.set(ON_A_BUSY_MACHINE),
         tempfile.TemporaryDirectory(prefix="m2m-evaluate-", ignore_cleanup_errors=True) as scratch,
         LocalCluster(
             n_workers=workers,

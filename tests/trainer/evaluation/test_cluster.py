@@ -60,6 +60,14 @@ def test_a_scheduler_that_cannot_be_reached_is_named(jobs, training, tmp_path, m
         run_jobs(jobs, {digest(training): training}, JobStore(tmp_path), scheduler=address)
 
 
+def test_an_evaluation_without_any_worker_ends_in_the_end(monkeypatch):
+    monkeypatch.setattr(cluster.time, "monotonic", lambda: 1000.0)
+    assert cluster._seen(1, 0.0) == 1000.0
+    assert cluster._seen(0, 200.0) == 200.0
+    with pytest.raises(M2MError, match="there has been no worker for 15 minutes"):
+        cluster._seen(0, 50.0)
+
+
 def workers_of_this_process() -> list[psutil.Process]:
     return [child for child in psutil.Process().children() if any("spawn_main" in word for word in child.cmdline())]
 
