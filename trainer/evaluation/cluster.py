@@ -362,7 +362,7 @@ def local_cluster(workers: int, log: Path) -> Iterator[LocalCluster]:
             threads_per_worker=1,
             processes=True,
             host="127.0.0.1",
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",  # none would mean its usual port, and a warning where that is taken
             memory_limit=None,  # no job's memory grows with time, and a paused worker would wait for ever
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
