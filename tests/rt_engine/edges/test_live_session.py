@@ -101,6 +101,22 @@ def test_a_nan_sample_costs_one_muscle_of_one_trial(amplifier, live, until):
     assert MepStatus.SAMPLES_MISSING.name not in "".join(second.status)
 
 
+def test_while_a_pulse_waits_for_its_samples_the_engine_rehearses(amplifier, live, until, monkeypatch):
+    source = amplifier()
+    running = live(source).start()
+    engine = running.session._parts.engine
+    rehearsed = []
+    true_rehearse = engine.rehearse
+    monkeypatch.setattr(engine, "rehearse", lambda: rehearsed.append(engine.assembler.n_pending) or true_rehearse())
+    n_before = running.of("health")[-1][0].n_samples
+    until(lambda: running.of("health")[-1][0].n_samples > n_before + 200, "samples without a pulse")
+    assert not rehearsed
+    (served, arrays), *_ = pulses_one_by_one(source, running, 1, until)
+    assert set(rehearsed) == {1}
+    assert served.valid
+    np.testing.assert_allclose(arrays["mep_uv"], source.true_amplitude_uv(source.pulse_samples[0]), rtol=1e-6)
+
+
 def test_a_stopped_stream_degrades_the_session_and_expires_its_pulses(amplifier, live, until):
     source = amplifier()
     running = live(source, trigger={"source": "marker"}, timing={"expire_s": 0.3}).start()
