@@ -10,8 +10,6 @@ from trainer.evaluation.jobs import FORWARD, Job, digest, run_job
 from trainer.preprocessing import TrainingSet
 from trainer.training_settings import training_settings
 
-pytest.importorskip("tensorflow", reason="networks are trained with TensorFlow")
-
 
 @pytest.fixture(scope="module")
 def tiny(training: TrainingSet) -> TrainingSet:
