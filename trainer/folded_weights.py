@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainer.architectures.needed_cells import NeededCells, Shape
+from trainer.architectures.grid_cells import Shape
+from trainer.architectures.needed_cells import NeededCells
 from trainer.decoder_graph import Affine, DecoderWeights, Weights
 
 if TYPE_CHECKING:

@@ -11,8 +11,9 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer.architectures.full_grid import upsampled_convolution
+from trainer.architectures.grid_cells import Shape
 from trainer.architectures.masked_convolution import MaskedConvolutions
-from trainer.architectures.needed_cells import Shape, needed_cells
+from trainer.architectures.needed_cells import needed_cells
 from trainer.architectures.settings import Form
 
 CHANNELS = (64, 32)

@@ -12,14 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.errors import DataError
-from trainer.architectures.needed_cells import Shape
+from trainer.architectures.grid_cells import NEIGHBOURS, Shape, checked_grids, look_up, rows_of
 
 CHILDREN = np.array(list(np.ndindex(2, 2, 2)))
 """(8, 3): the cells that a pooling takes the largest of, relative to the first."""
-
-TAPS = np.array(list(np.ndindex(3, 3, 3))) - 1
-"""(27, 3): the cells that a 3^3 kernel reads, relative to its output, in the order of the kernel's weights."""
 
 PATCH = np.array(list(np.ndindex(4, 4, 4))) - 1
 """(64, 3): what the taps of eight children read together, relative to the first child."""
@@ -27,7 +23,7 @@ PATCH = np.array(list(np.ndindex(4, 4, 4))) - 1
 
 def patch_kernels() -> NDArray[np.float64]:
     """Return the (8 * 64, 27) matrix of zeros and ones from a kernel's 27 taps to each child's weights of the patch."""
-    reads = CHILDREN[:, None, None] + TAPS[None, None] == PATCH[None, :, None]
+    reads = CHILDREN[:, None, None] + NEIGHBOURS[None, None] == PATCH[None, :, None]
     return reads.all(axis=-1).reshape(8 * 64, 27).astype(np.float64)
 
 
@@ -99,16 +95,7 @@ def encoder_cells(voxel: NDArray[Any], box_shape: Shape) -> EncoderCells:
     DataError
         If the box cannot be halved twice, or the mask is empty or leaves it.
     """
-    voxel = np.array(voxel, dtype=np.int64)
-    if any(side % 4 or side < 4 for side in box_shape):
-        raise DataError(f"the box has {box_shape} voxels; the networks need sides that are multiples of 4")
-    if voxel.ndim != 2 or voxel.shape[1:] != (3,) or not len(voxel):
-        raise DataError(f"expected the mask's voxels as (V, 3) indices with V > 0; got {voxel.shape}")
-    if (voxel < 0).any() or (voxel >= box_shape).any():
-        raise DataError(f"the mask's voxels leave the box of {box_shape}")
-    half_shape = (box_shape[0] // 2, box_shape[1] // 2, box_shape[2] // 2)
-    latent_shape = (half_shape[0] // 2, half_shape[1] // 2, half_shape[2] // 2)
-
+    voxel, half_shape, latent_shape = checked_grids(voxel, box_shape)
     half = _pooled(_around(voxel, box_shape), half_shape)
     coarse = _pooled(_around(half, half_shape), latent_shape)
     children = 2 * coarse[None] + CHILDREN[:, None]  # (8, C, 3)
@@ -116,8 +103,8 @@ def encoder_cells(voxel: NDArray[Any], box_shape: Shape) -> EncoderCells:
     latent_cells = np.array(list(np.ndindex(*latent_shape)))
     classes_of_children = half_class.reshape(half_shape)[tuple((2 * latent_cells[:, None] + CHILDREN[None]).T)].T
     class_children, pooled_class = _classes(classes_of_children)
-    read = latent_cells[:, None] + TAPS[None]
-    latent_class_taps, latent_class = _classes(_look_up(pooled_class, read, latent_shape, len(class_children)))
+    read = latent_cells[:, None] + NEIGHBOURS[None]
+    latent_class_taps, latent_class = _classes(look_up(pooled_class, read, latent_shape, len(class_children)))
     return EncoderCells(
         box_shape=box_shape,
         half_shape=half_shape,
@@ -125,13 +112,13 @@ def encoder_cells(voxel: NDArray[Any], box_shape: Shape) -> EncoderCells:
         n_voxels=len(voxel),
         half=half,
         coarse=coarse,
-        patch=_rows(2 * half[:, None] + PATCH[None], voxel, box_shape),
-        reader=_rows(half[None] - TAPS[:, None], children.reshape(-1, 3), half_shape),
+        patch=rows_of(2 * half[:, None] + PATCH[None], voxel, box_shape),
+        reader=rows_of(half[None] - NEIGHBOURS[:, None], children.reshape(-1, 3), half_shape),
         child_class=half_class[np.ravel_multi_index(tuple(np.moveaxis(children, -1, 0)), half_shape)],
         class_taps=class_taps,
         coarse_class=pooled_class[np.ravel_multi_index(tuple(coarse.T), latent_shape)],
         class_children=class_children,
-        latent_reader=_rows(coarse[None] - TAPS[:, None], latent_cells, latent_shape),
+        latent_reader=rows_of(coarse[None] - NEIGHBOURS[:, None], latent_cells, latent_shape),
         latent_class=latent_class,
         latent_class_taps=latent_class_taps,
     )
@@ -139,7 +126,7 @@ def encoder_cells(voxel: NDArray[Any], box_shape: Shape) -> EncoderCells:
 
 def _around(cells: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     """Cells of the grid that read some cells by a 3^3 kernel, with repeats."""
-    around = (cells[:, None] + TAPS[None]).reshape(-1, 3)
+    around = (cells[:, None] + NEIGHBOURS[None]).reshape(-1, 3)
     return around[((around >= 0) & (around < shape)).all(axis=1)]
 
 
@@ -152,7 +139,7 @@ def _pooled(cells: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
 
 def _all_inside(shape: Shape) -> NDArray[np.bool_]:
     """(cells, 27): whether each tap of each cell of a grid lies inside."""
-    read = np.array(list(np.ndindex(*shape)))[:, None] + TAPS[None]
+    read = np.array(list(np.ndindex(*shape)))[:, None] + NEIGHBOURS[None]
     return ((read >= 0) & (read < shape)).all(axis=-1)
 
 
@@ -162,17 +149,3 @@ def _classes(rows: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     for column in rows.T:  # tens of times faster than `unique` on whole rows
         number = np.unique(number * (int(column.max()) + 1) + column, return_inverse=True)[1]
     return rows[np.unique(number, return_index=True)[1]], number
-
-
-def _look_up(values: NDArray[np.int64], cells: NDArray[np.int64], shape: Shape, outside: int) -> NDArray[np.int64]:
-    """Value of each cell (..., 3) from those of all cells of the grid; `outside` where it is not in the grid."""
-    padded = np.pad(values.reshape(shape), 1, constant_values=outside)
-    clipped = np.clip(cells + 1, 0, np.array(shape) + 1)
-    return padded[tuple(np.moveaxis(clipped, -1, 0))]
-
-
-def _rows(wanted: NDArray[np.int64], known: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
-    """Row in `known` of each wanted cell (..., 3); len(known) where it is outside the grid or not known."""
-    number = np.full(int(np.prod(shape)), len(known))
-    number[np.ravel_multi_index(tuple(known.T), shape)] = np.arange(len(known))
-    return _look_up(number, wanted, shape, len(known))

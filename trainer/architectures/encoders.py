@@ -12,8 +12,8 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from trainer.architectures.encoder_cells import encoder_cells
+from trainer.architectures.grid_cells import Shape
 from trainer.architectures.masked_encoder import MaskedEncoder
-from trainer.architectures.needed_cells import Shape
 from trainer.architectures.settings import Form
 
 CHANNELS = (32, 64)

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from rt_engine.errors import DataError
 from trainer.architectures.decoder import Decoder
 from trainer.architectures.encoders import Encoder
+from trainer.architectures.grid_cells import Shape
 from trainer.architectures.mappers import ConvolutionalMapper, LinearMapper
-from trainer.architectures.needed_cells import Shape
+from trainer.architectures.network_weights import Weights, assign_weights, copies_of
 from trainer.architectures.sampling import Sampling, expansion, kl_divergence, sample
 from trainer.architectures.settings import MODELS, ArchitectureSettings, Form, ModelName
 
@@ -214,11 +215,11 @@ class InverseNetwork:
         mean, log_variance = self.blocks["sampling"](mapped)
         return mean.numpy().astype(np.float64), log_variance.numpy().astype(np.float64)
 
-    def weights(self) -> dict[str, NDArray[np.floating]]:
+    def weights(self) -> Weights:
         """Return copies of all weights and moving statistics by name; the form has no say in them."""
-        return {name: variable.numpy().copy() for name, variable in self._variables().items()}
+        return copies_of(self._variables())
 
-    def set_weights(self, weights: dict[str, NDArray[np.floating]]) -> None:
+    def set_weights(self, weights: Weights) -> None:
         """Take weights as `weights` gave them.
 
         Raises
@@ -226,18 +227,7 @@ class InverseNetwork:
         DataError
             If a name or a shape is not this network's; then nothing is changed.
         """
-        known = self._variables()
-        if set(weights) != set(known):
-            odd = sorted(set(weights) ^ set(known))
-            raise DataError(f"these are not the weights of {self.model}: {', '.join(odd[:5])} missing or unknown")
-        for name, variable in known.items():
-            if tuple(weights[name].shape) != tuple(variable.shape):
-                raise DataError(
-                    f"weight {name} has shape {weights[name].shape}; {self.model} with these settings has "
-                    f"{tuple(variable.shape)}"
-                )
-        for name, variable in known.items():
-            variable.assign(weights[name])
+        assign_weights(self._variables(), weights, self.model)
 
     def _estimate(
         self, stage: Stage, x: tf.Tensor, y: tf.Tensor, noise: tf.Tensor, training: bool

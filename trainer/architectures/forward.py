@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rt_engine.errors import DataError
 from trainer.architectures.dense_layer import dense
 from trainer.architectures.encoders import Encoder, max_pool
-from trainer.architectures.needed_cells import Shape
+from trainer.architectures.grid_cells import Shape
+from trainer.architectures.network_weights import Weights, assign_weights, copies_of
 from trainer.architectures.settings import ArchitectureSettings, Form
 
 CHANNELS = (32, 64, 64)
@@ -203,11 +204,11 @@ class ForwardNetwork:
         found = np.concatenate(parts) if parts else np.zeros((0, self.n_muscles), self.dtype)
         return np.maximum(found[: len(x)], 0.0).astype(np.float32)
 
-    def weights(self) -> dict[str, NDArray[np.floating]]:
+    def weights(self) -> Weights:
         """Return copies of all weights by name; the form has no say in them."""
-        return {name: variable.numpy().copy() for name, variable in self._variables().items()}
+        return copies_of(self._variables())
 
-    def set_weights(self, weights: dict[str, NDArray[np.floating]]) -> None:
+    def set_weights(self, weights: Weights) -> None:
         """Take weights as `weights` gave them.
 
         Raises
@@ -215,17 +216,7 @@ class ForwardNetwork:
         DataError
             If a name or a shape is not this network's; then nothing is changed.
         """
-        known = self._variables()
-        if set(weights) != set(known):
-            odd = sorted(set(weights) ^ set(known))
-            raise DataError(f"these are not the weights of a forward model: {', '.join(odd[:5])} missing or unknown")
-        for name, variable in known.items():
-            if tuple(weights[name].shape) != tuple(variable.shape):
-                raise DataError(
-                    f"weight {name} has shape {weights[name].shape}; this forward model has {tuple(variable.shape)}"
-                )
-        for name, variable in known.items():
-            variable.assign(weights[name])
+        assign_weights(self._variables(), weights, "a forward model")
 
     def _map(self, x: tf.Tensor) -> tf.Tensor:
         return self.head(self.encoder(x))

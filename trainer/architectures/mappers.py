@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from rt_engine.errors import DataError
 from trainer.architectures.dense_layer import dense
-from trainer.architectures.needed_cells import Shape
+from trainer.architectures.grid_cells import Shape
 
 LINEAR_UNITS = (16, 32)
 """Of the variational models' mapper."""

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.errors import DataError
-
-Shape = tuple[int, int, int]
+from trainer.architectures.grid_cells import NEIGHBOURS, Shape, checked_grids, rows_of
 
 UPSAMPLING = 2
 TAPS = 3
@@ -146,24 +144,15 @@ def needed_cells(voxel: NDArray[Any], box_shape: Shape, *, final_kernel: int = 3
     DataError
         If the box cannot be halved twice, or the mask is empty or leaves it.
     """
-    voxel = np.array(voxel, dtype=np.int64)
-    if any(side % 4 or side < 4 for side in box_shape):
-        raise DataError(f"the box has {box_shape} voxels; the networks need sides that are multiples of 4")
-    if voxel.ndim != 2 or voxel.shape[1:] != (3,) or not len(voxel):
-        raise DataError(f"expected the mask's voxels as (V, 3) indices with V > 0; got {voxel.shape}")
-    if (voxel < 0).any() or (voxel >= box_shape).any():
-        raise DataError(f"the mask's voxels leave the box of {box_shape}")
-    half_shape = (box_shape[0] // 2, box_shape[1] // 2, box_shape[2] // 2)
-    latent_shape = (half_shape[0] // 2, half_shape[1] // 2, half_shape[2] // 2)
-
+    voxel, half_shape, latent_shape = checked_grids(voxel, box_shape)
     half = _read_by(voxel, half_shape) if final_kernel == TAPS else np.unique(voxel // UPSAMPLING, axis=0)
     half = half[np.argsort(parity_class(half), kind="stable")]
     coarse = _read_by(half, latent_shape)
-    around = (coarse[:, None] + _offsets()[None]).reshape(-1, 3)
+    around = (coarse[:, None] + NEIGHBOURS[None]).reshape(-1, 3)
     inside = ((around >= 0) & (around < latent_shape)).all(axis=1)
     read = np.unique(around[inside], axis=0)
     latent = np.ravel_multi_index(tuple(read.T), latent_shape)
-    tap = _rows(coarse[:, None] + _offsets()[None], read, latent_shape)
+    tap = rows_of(coarse[:, None] + NEIGHBOURS[None], read, latent_shape)
     return NeededCells(
         box_shape=box_shape,
         half_shape=half_shape,
@@ -176,11 +165,6 @@ def needed_cells(voxel: NDArray[Any], box_shape: Shape, *, final_kernel: int = 3
         second=upsampled_reads(half, coarse, latent_shape),
         first=PlainReads(tap, len(read)),
     )
-
-
-def _offsets() -> NDArray[np.int64]:
-    """(27, 3): offsets of a 3^3 kernel's taps, in C order."""
-    return np.array(list(np.ndindex(3, 3, 3))) - 1
 
 
 def parity_class(cells: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -200,14 +184,6 @@ def _read_by(cells: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
     return np.unique(read[((read >= 0) & (read < shape)).all(axis=1)], axis=0)
 
 
-def _rows(wanted: NDArray[np.int64], known: NDArray[np.int64], shape: Shape) -> NDArray[np.int64]:
-    """Row in `known` of each wanted cell; len(known) where it is outside the grid or not known."""
-    number = np.full(tuple(side + 2 for side in shape), len(known))
-    number[tuple((known + 1).T)] = np.arange(len(known))
-    clipped = np.clip(wanted + 1, 0, np.array(shape) + 1)
-    return number[tuple(np.moveaxis(clipped, -1, 0))]
-
-
 def upsampled_reads(cells: NDArray[np.int64], coarse: NDArray[np.int64], shape: Shape) -> UpsampledReads:
     """Find what (n, 3) outputs read of some (n_in, 3) cells of the coarse grid, whose shape is `shape`."""
-    return UpsampledReads(parity_class(cells), _rows(_coarse_taps(cells), coarse, shape), len(coarse))
+    return UpsampledReads(parity_class(cells), rows_of(_coarse_taps(cells), coarse, shape), len(coarse))
