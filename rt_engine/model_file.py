@@ -311,12 +311,12 @@ def _read(path: Path) -> tuple[ModelInfo, bytes]:
     if len(places) != 1:
         raise FileFormatError(
             f"{path}: {len(content)} bytes with {len(places)} m2m digests, expected one: this is not a model of "
-            "m2m-live, or it is damaged or cut short. Copy it again, or make it with `m2m fit-baseline`"
+            "m2m-live, or it is damaged or cut short. Copy it again, or make it with `m2m train` or `m2m fit-baseline`"
         )
     if digest_of(content) != places[0].decode():
         raise FileFormatError(
             f"{path}: the content does not match its digest: the file is damaged or was changed. "
-            "Copy it again, or make it with `m2m fit-baseline`"
+            "Copy it again, or make it with `m2m train` or `m2m fit-baseline`"
         )
     try:
         properties = _metadata(content)

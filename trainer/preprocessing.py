@@ -177,5 +177,5 @@ def check_muscles_vary(amplitudes_uv: NDArray[np.float64], muscles: tuple[str, .
     if constant:
         raise DataError(
             f"the amplitudes of {', '.join(constant)} are all the same or below {floor_uv:g} uV. "
-            "Check the electrodes, or leave the muscle out of the data set."
+            "Check the electrodes and the unit of the amplitudes, or leave the muscle out of the data set."
         )
