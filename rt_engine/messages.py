@@ -149,7 +149,7 @@ class TrialHeader(PulseHeader, kw_only=True):
     valid: bool
     reasons: list[str] = []
     """Why the trial is not valid: ``gap``, ``expired``, ``before_stream``, ``ahead_of_stream``, ``too_late``,
-    ``time_uncertain``, ``too_many_pending``."""
+    ``time_uncertain``, ``no_time``, ``too_many_pending``."""
     status: list[str] = []
     """Per muscle, flags joined by ``|``, or ``OK``."""
     sweep_start_ms: float

@@ -1,8 +1,7 @@
 """A TMS pulse, as one of the trigger sources told of it."""
 
+import math
 from dataclasses import dataclass
-
-from rt_engine.errors import DataError
 
 TTL = "ttl"
 """Trigger source: a channel inside the EMG stream; the pulse is a sample index, with no clock between."""
@@ -12,6 +11,9 @@ MARKER = "marker"
 
 LARGEST_S = 1e300
 """Times beyond cannot be turned into a sample index without leaving the range of a double."""
+
+UNKNOWN_S = 1e6
+"""Uncertainty of a time or a clock offset of which nothing is known; a finite number, since JSON has no other."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,6 @@ class Pulse:
         One standard deviation of `clock_offset`, s.
     label
         Text of the marker.
-
-    Raises
-    ------
-    DataError
-        If that makes no finite time: such a marker cannot be placed.
     """
 
     t_raw: float
@@ -40,11 +37,12 @@ class Pulse:
     clock_uncertainty: float = 0.0
     label: str = ""
 
-    def __post_init__(self) -> None:
-        if not abs(self.t) < LARGEST_S:  # NaN compares false too
-            raise DataError(f"a pulse needs a finite time; its marker's is {self.t_raw} + {self.clock_offset} s")
-
     @property
     def t(self) -> float:
         """Time of the pulse in the engine's clock, s."""
         return self.t_raw + self.clock_offset
+
+    @property
+    def has_time(self) -> bool:
+        """Whether that is a time at all; a marker without one can be told of, and not be placed."""
+        return math.isfinite(self.t) and abs(self.t) < LARGEST_S

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 
 from rt_engine.edges.xdf_source import Recording
 from rt_engine.engine import Engine, PulseResult
-from rt_engine.pulse import Pulse
 from rt_engine.record_events import PulseFed
 from rt_engine.sample_block import SampleBlock
 
@@ -46,7 +45,7 @@ def replay(recording: Recording, engine: Engine, block_samples: int = 200) -> It
         while following is not None and (following[0] <= begin or end is None):
             event = following[1]
             if isinstance(event, PulseFed):
-                results += engine.feed_pulse(Pulse(event.t_raw, event.offset, event.uncertainty, event.label))
+                results += engine.feed_pulse(event.fed)
             else:
                 results += engine.feed_time(event.t)
             following = next(waiting, None)

@@ -25,6 +25,9 @@ AHEAD = "ahead_of_stream"
 TIME_UNCERTAIN = "time_uncertain"
 """Reason: the stamps do not fit the stream's rate, so that a marker's time says little about its sample."""
 
+NO_TIME = "no_time"
+"""Reason: the marker's time is no number, or none that a clock can show."""
+
 TOO_MANY = "too_many_pending"
 """Reason: more pulses wait than can be real."""
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from rt_engine.channels import ChannelMap
 from rt_engine.companions import CoilPose, History, StimulatorIntensity
 from rt_engine.mep import INDEX_TOLERANCE, window_indices
-from rt_engine.pulse import MARKER, TTL, Pulse
+from rt_engine.pulse import MARKER, TTL, UNKNOWN_S, Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.sample_clock import SampleClock
 from rt_engine.sample_ring import SampleRing
-from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, TIME_UNCERTAIN, TOO_LATE, TOO_MANY, Trial
+from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, NO_TIME, TIME_UNCERTAIN, TOO_LATE, TOO_MANY, Trial
 
 MAX_PENDING = 256
 """More pulses than this cannot wait at once: at 50 ms each that would be 5 kHz."""
@@ -116,8 +116,17 @@ class TrialAssembler:
         """Take note of the stimulator's setting."""
         self._intensities.add(intensity)
 
+    def waiting_companions(self) -> list[tuple[CoilPose | None, StimulatorIntensity | None]]:
+        """Return the pose and the intensity of each pulse that waits, as its trial would have them if it came now."""
+        return [self._companions(self._pulse_time(pending, self._index(pending))) for pending in self._pending]
+
     def feed_pulse(self, pulse: Pulse) -> list[Trial]:
         """Take in a marker's pulse; its trial comes at once if all its samples are there."""
+        if not pulse.has_time:
+            # It stands where it was told of, so that what is said of it are numbers.
+            now = self.clock.time_of(self._ring.end) if self.clock.known else 0.0
+            stand_in = Pulse(0.0, now, UNKNOWN_S, pulse.label)
+            return [self._invalid(_Pending(self._next_id(), MARKER, stand_in, None), NO_TIME)]
         refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None)) + self._refuse_ahead()
         return refused + self._complete(self._ring.end)
 
@@ -310,14 +319,13 @@ class TrialAssembler:
     def _trial(
         self, pending: _Pending, index: float, first: int, sweep: NDArray[np.float64], reasons: tuple[str, ...]
     ) -> Trial:
-        t = pending.pulse.t
+        t = self._pulse_time(pending, index)
         if pending.source == TTL:
             # The edge lies between two samples: uniform over one period.
             uncertainty = math.hypot(1.0 / (self.clock.rate_hz * math.sqrt(12.0)), self._clock_uncertainty)
-            if self.clock.known and math.isfinite(index):
-                t = self.clock.time_of(index)
         else:
             uncertainty = math.hypot(pending.pulse.clock_uncertainty, self._clock_uncertainty, self.clock.jitter_s)
+        pose, intensity = self._companions(t)
         return Trial(
             pulse_id=pending.pulse_id,
             trigger_source=pending.source,
@@ -329,6 +337,15 @@ class TrialAssembler:
             sweep_uv=sweep,
             rate_hz=self.clock.rate_hz,
             reasons=reasons,
-            pose=self._poses.at(t, self._sweep.pose_max_age_s),
-            intensity=self._intensities.at(t, self._sweep.intensity_max_age_s),
+            pose=pose,
+            intensity=intensity,
         )
+
+    def _pulse_time(self, pending: _Pending, index: float) -> float:
+        if pending.source == TTL and self.clock.known and math.isfinite(index):
+            return self.clock.time_of(index)
+        return pending.pulse.t
+
+    def _companions(self, t: float) -> tuple[CoilPose | None, StimulatorIntensity | None]:
+        pose = self._poses.at(t, self._sweep.pose_max_age_s)
+        return pose, self._intensities.at(t, self._sweep.intensity_max_age_s)

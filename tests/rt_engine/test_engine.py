@@ -19,7 +19,16 @@ from rt_engine.trial_assembler import MAX_PENDING, SweepSettings
 RATE_HZ = 2000.0
 T0 = 5000.0
 N_MUSCLES = 3
-REASONS = {"gap", "time_uncertain", "expired", "before_stream", "ahead_of_stream", "too_late", "too_many_pending"}
+REASONS = {
+    "gap",
+    "time_uncertain",
+    "no_time",
+    "expired",
+    "before_stream",
+    "ahead_of_stream",
+    "too_late",
+    "too_many_pending",
+}
 
 
 def test_a_bad_sample_in_one_muscle_costs_that_muscle_only(

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.xdf_source import Recording
 from rt_engine.engine import PulseResult
-from rt_engine.errors import DataError
 from rt_engine.pulse import Pulse
 from rt_engine.record_events import Offset, PulseFed, TimeFed
 from rt_engine.replay import replay
@@ -68,7 +67,7 @@ def _live(engine: Any, recording: Recording, block: int) -> list[PulseResult]:
     for begin, end in zip(edges, [*edges[1:], N], strict=True):
         for event in recording.inputs:
             if event.n == begin and isinstance(event, PulseFed):
-                results += engine.feed_pulse(Pulse(event.t_raw, event.offset, event.uncertainty, event.label))
+                results += engine.feed_pulse(event.fed)
             elif event.n == begin:
                 results += engine.feed_time(event.t)
         held = at.get(begin, held)
@@ -127,9 +126,10 @@ def test_an_empty_recording_replays_to_nothing(recording: Recording, new_engine:
     assert _replayed(new_engine(), empty, 200) == []
 
 
-def test_a_marker_without_a_time_in_a_recording_is_an_error_of_ours(
-    recording: Recording, new_engine: Callable[..., Any]
+def test_a_marker_without_a_time_is_the_invalid_trial_that_it_was_live(
+    recording: Recording, new_engine: Callable[..., Any], bits: Callable[..., Any]
 ) -> None:
-    bad = PulseFed(n=100, t_raw=float("nan"), offset=0.0, uncertainty=0.0)
-    with pytest.raises(DataError, match="finite time"):
-        _replayed(new_engine(), replace(recording, inputs=[bad]), 200)
+    bad = [PulseFed.of(100, Pulse(t)) for t in (float("nan"), float("inf"), 1e308)]
+    results = _replayed(new_engine(), replace(recording, inputs=bad), 200)
+    assert [r.trial.reasons for r in results if r.trial.trigger_source == "marker"] == [("no_time",)] * 3
+    assert bits(results) == bits(_live(new_engine(), replace(recording, inputs=bad), 77))

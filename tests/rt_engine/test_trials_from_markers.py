@@ -10,9 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rt_engine.engine import PulseResult
-from rt_engine.errors import DataError
 from rt_engine.mep import status_text
-from rt_engine.pulse import Pulse
+from rt_engine.pulse import UNKNOWN_S, Pulse
 from rt_engine.trial_assembler import MAX_PENDING, SweepSettings
 
 RATE_HZ = 2000.0
@@ -262,6 +261,20 @@ def test_the_clock_offsets_of_both_streams_are_used(emg: Callable[..., Any], new
 @pytest.mark.parametrize(
     ("t_raw", "offset"), [(math.nan, 0.0), (math.inf, 0.0), (1.0, math.nan), (1.0, -math.inf), (1e308, 1e308)]
 )
-def test_a_marker_without_a_time_is_refused(t_raw: float, offset: float) -> None:
-    with pytest.raises(DataError, match="finite time"):
-        Pulse(t_raw, offset)
+def test_a_marker_without_a_time_is_an_invalid_trial_and_the_others_are_served(
+    t_raw: float, offset: float, emg: Callable[..., Any], new_engine: Callable[..., Any], play: Callable[..., Any]
+) -> None:
+    stream = emg(4000, [1000, 3000])
+    markers = [(1000, Pulse(T0 + 0.5)), (2000, Pulse(t_raw, offset, label="x")), (3000, Pulse(T0 + 1.5))]
+    results = {r.trial.pulse_id: r for r in play(new_engine(ttl=False), stream, markers=markers)}
+    assert [results[k].trial.reasons for k in range(3)] == [(), ("no_time",), ()]
+    lost = results[1].trial
+    assert lost.t == pytest.approx(T0 + 1.0, abs=1e-3), "when it was told of"
+    assert math.isfinite(lost.t_raw)
+    assert lost.t_uncertainty == UNKNOWN_S
+
+
+def test_a_marker_without_a_time_before_the_first_sample_is_served_too(new_engine: Callable[..., Any]) -> None:
+    (result,) = new_engine(ttl=False).feed_pulse(Pulse(math.nan))
+    assert result.trial.reasons == ("no_time",)
+    assert math.isfinite(result.trial.t)

@@ -23,6 +23,7 @@ _INVALID_REASONS = {
     "ahead_of_stream": "its time lies ahead of the samples",
     "time_uncertain": "the time stamps do not fit the sample rate",
     "too_late": "it was reported too late",
+    "no_time": "the marker has no time",
     "too_many_pending": "too many pulses were waiting",
 }
 
