@@ -19,21 +19,21 @@ import numpy as np
 from rt_engine.channels import check_baseline
 from rt_engine.companions import StimulatorIntensity
 from rt_engine.edges.clock_offset import now_s
-from rt_engine.edges.engine_record import EngineRecord
-from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, resolve
+from rt_engine.edges.lsl_inlets import EventInlet, SampleInlet
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.edges.publisher import Publisher
-from rt_engine.edges.recorder import Recorder
 from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import EngineParts, build_engine, load_model
 from rt_engine.errors import M2MError, RecordingError, StreamError
 from rt_engine.health import State
-from rt_engine.pulse import MARKER, Pulse
+from rt_engine.pulse import Pulse
 from rt_engine.record_events import Offset, PulseFed, Start, Stop, TimeFed
 from rt_engine.result_messages import session_message
 from rt_engine.sample_block import SampleBlock
 from rt_engine.session_outputs import SessionOutputs, SessionSummary
-from rt_engine.settings import Settings, StreamQuery
+from rt_engine.session_recording import SessionRecording
+from rt_engine.session_streams import SessionStreams
+from rt_engine.settings import Settings
 from rt_engine.versions import software_versions
 
 log = logging.getLogger(__name__)
@@ -96,14 +96,12 @@ class Session:
         self._model, self._subject = load_model(settings.model)
         if self._model.notice:
             log.warning(self._model.notice)
-        self._recorder = Recorder(recording, settings.record.min_free_mb) if recording else None
+        self._recording = SessionRecording(recording, settings.record)
         publisher = Publisher(settings.publish.address, self.session_id)
         self._outputs = SessionOutputs(publisher, self._model, self._subject)
         self._next_health = -math.inf
         self._parts: EngineParts | None = None
-        self._emg: SampleInlet | None = None
-        self._events: dict[str, EventInlet] = {}
-        self._only_recorded: list[StreamQuery] = []
+        self._streams = SessionStreams(settings, lambda: self._stopping)
         self._last_sample_at = math.nan
         self._asked_at = math.nan
         self._pulled_at = math.nan
@@ -134,54 +132,36 @@ class Session:
                 self._begin()
                 self._loop()
                 self._end()
-            if self._recorder and self._recorder.running:
-                self._enter(State.STOPPED, "closing the recording")
-                self._recorder.stop()
+            self._recording.stop(lambda: self._enter(State.STOPPED, "closing the recording"))
             self._enter(State.STOPPED, "stopped on request")
         except Exception as error:
             self._enter(State.FAILED, str(error))
-            self._close_recording_after(error)
+            self._recording.stop_after(error)
             raise
         finally:
-            for inlet in self._inlets():
-                inlet.close()
+            self._streams.close()
             self._outputs.close()
             gc.unfreeze()
         engine = self._parts.engine if self._parts else None
-        return self._outputs.summary(engine, self._recorder.path if self._outputs.record and self._recorder else None)
+        return self._outputs.summary(engine, self._recording.path if self._recording.record else None)
 
     # -- before the first sample counts ------------------------------------------------------------------------------
 
     def _resolve(self) -> None:
-        streams, trigger = self.settings.streams, self.settings.trigger
-        roles = {"emg": streams.emg, "markers": streams.markers, "pose": streams.pose, "intensity": streams.intensity}
-        wanted = {role: query for role, query in roles.items() if query or role == "emg"}
-        looked_for = "; ".join(f"{role}: {query}" for role, query in wanted.items())
+        looked_for = "; ".join(f"{role}: {query}" for role, query in self._streams.wanted.items())
         self._enter(State.RESOLVING, f"looking for the streams {looked_for}")
-        found = resolve(wanted, streams.resolve_timeout_s, lambda: self._stopping)
-        if found is None:
-            return
-        self._emg = SampleInlet(found.pop("emg"), "emg")
-        if trigger.source != MARKER and "markers" in found:
-            info = found.pop("markers")  # worth keeping also where pulses come from the trigger channel
-            self._only_recorded.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
-        self._events = {role: EventInlet(info, role) for role, info in found.items()}
+        self._streams.resolve()
 
     def _warm_up(self) -> None:
-        timeout = self.settings.streams.resolve_timeout_s
         self._enter(State.WARMING, "opening the streams and measuring their clocks")
-        for inlet in self._inlets():
-            inlet.open(timeout)
-        for inlet in self._inlets():  # all streams measure theirs at the same time
-            inlet.wait_for_clock(timeout)
-        emg = self._require_emg()
+        self._streams.open()
+        emg = self._streams.emg
         self._parts = build_engine(
             self.settings, self._model, emg.labels, emg.units, emg.info.nominal_srate(), time.perf_counter
         )
         for _ in range(REHEARSALS):
             self._outputs.rehearse(self._parts.engine.rehearse())
         self._check_signal(emg, self._parts)
-        streams = [inlet.description for inlet in self._inlets()]
         self._outputs.announce(
             session_message(
                 self._model,
@@ -191,13 +171,13 @@ class Session:
                 started_at=datetime.now(UTC).isoformat(timespec="seconds"),
                 nominal_rate_hz=emg.info.nominal_srate(),
                 trigger_source=self.settings.trigger.source,
-                streams=streams,
+                streams=self._streams.descriptions,
                 versions=software_versions(),
                 replay=False,
             )
         )
-        if self._recorder:
-            self._start_recording(self._recorder)
+        if self._recording.wanted:
+            self._start_recording(emg)
 
     def _check_signal(self, emg: SampleInlet, parts: EngineParts) -> None:
         """Wait for the first samples (an open stream need not flow) and look whether they can be EMG."""
@@ -217,18 +197,16 @@ class Session:
             first = np.concatenate(blocks)[:, parts.channels.columns].astype(np.float64) * parts.channels.scale_to_uv
             check_baseline(first, parts.channels.muscles)
 
-    def _start_recording(self, recorder: Recorder) -> None:
-        self._enter(State.WARMING, f"starting LabRecorder for {recorder.path}")
-        record = self._outputs.record = EngineRecord(self.session_id)
-        queries = [*(inlet.query for inlet in self._inlets()), *self._only_recorded]
-        recorder.start([*queries, StreamQuery(name=record.name)])
-        # It has asked for the samples, but the amplifier's program may not know yet: what it sends until then is lost.
-        emg = self._require_emg()
+    def _start_recording(self, emg: SampleInlet) -> None:
+        recording = self._recording
+        self._enter(State.WARMING, f"starting LabRecorder for {recording.path}")
+        recording.start(self.session_id, self._streams.recorded)
+        self._outputs.record = recording.record
         deadline = time.monotonic() + RECORDED_TIMEOUT_S
-        while not (record.heard and recorder.has_samples_of(emg.query.name)) and not self._stopping:
+        while not recording.holds_samples_of(emg.query.name) and not self._stopping:
             if time.monotonic() > deadline:
                 raise RecordingError(
-                    f"LabRecorder has written no sample of {emg.query.name!r} to {recorder.path} in "
+                    f"LabRecorder has written no sample of {emg.query.name!r} to {recording.path} in "
                     f"{RECORDED_TIMEOUT_S:g} s. Check that the amplifier is running and the disk is not full"
                 )
             emg.pull(PULL_TIMEOUT_S)
@@ -238,14 +216,13 @@ class Session:
         # What was allocated so far stays; the collector need never look at it again during the session.
         gc.collect()
         gc.freeze()
-        flushed = {inlet.role: inlet.flush() for inlet in self._inlets()}
-        log.info("flushed before the start: %s samples", flushed)
+        self._streams.flush()
         self._enter(State.READY, "waiting for the first pulse")
 
     # -- while it runs -----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        emg = self._require_emg()
+        emg = self._streams.emg
         engine = self._require_parts().engine
         self._last_sample_at = now_s()
         while not self._stopping:
@@ -273,14 +250,14 @@ class Session:
             self._warm_at = now_s()
 
     def _note_start(self, first_stamp: float) -> None:
-        names = {role: inlet.query.name for role, inlet in self._events.items()}
-        clock = self._require_emg().clock
+        names = {role: inlet.query.name for role, inlet in self._streams.events.items()}
+        clock = self._streams.emg.clock
         self._outputs.note(
             Start(
                 session=self.session_id,
                 settings=msgspec.to_builtins(self.settings),
                 model_sha256=self._model.info.sha256,
-                emg=self._require_emg().query.name,
+                emg=self._streams.emg.query.name,
                 markers=names.get("markers", ""),
                 pose=names.get("pose", ""),
                 intensity=names.get("intensity", ""),
@@ -292,7 +269,7 @@ class Session:
 
     def _take_events(self) -> None:
         engine = self._require_parts().engine
-        for role, inlet in self._events.items():
+        for role, inlet in self._streams.events.items():
             for values, stamp in inlet.pull():
                 t = stamp + inlet.clock.offset_s
                 if role == "markers":
@@ -357,7 +334,7 @@ class Session:
         """Do what else must be done, never waiting."""
         self._outputs.publisher.serve_subscribers()
         now = now_s()
-        for inlet in self._inlets():
+        for inlet in self._streams.inlets:
             changed = inlet.clock.poll(now)
             if changed and inlet.role == "emg" and self._parts and self._parts.engine.n_samples:
                 self._outputs.note(
@@ -379,8 +356,8 @@ class Session:
         silence = self._asked_at - self._last_sample_at
         if silence > self.settings.streams.stall_s:
             trouble = f"no EMG sample for {self.settings.streams.stall_s:g} s"
-        elif self._recorder and self._outputs.record and not self._recorder.running:
-            trouble = "LabRecorder has ended by itself: nothing is being recorded any more"
+        else:
+            trouble = self._recording.trouble
         if trouble and self.reason != trouble:
             self._enter(State.DEGRADED, trouble)
         elif not trouble and self.state == State.DEGRADED:
@@ -395,23 +372,7 @@ class Session:
         if engine.n_samples:
             self._outputs.note(Stop(n=engine.n_samples, sha256_meps=digest.sha256_meps, sha256_maps=digest.sha256_maps))
 
-    def _close_recording_after(self, error: Exception) -> None:
-        if not self._recorder:
-            return
-        try:
-            self._recorder.stop()
-        except RecordingError as second:
-            error.add_note(str(second))
-
     # -- small things ------------------------------------------------------------------------------------------------
-
-    def _inlets(self) -> list[Inlet]:
-        return [*([self._emg] if self._emg else []), *self._events.values()]
-
-    def _require_emg(self) -> SampleInlet:
-        if self._emg is None:
-            raise M2MError("the session has no EMG stream yet")
-        return self._emg
 
     def _require_parts(self) -> EngineParts:
         if self._parts is None:
@@ -427,8 +388,6 @@ class Session:
 
     def _send_health(self, now: float) -> None:
         self._next_health = now + self.settings.publish.health_period_s
-        offsets = {inlet.role: (inlet.clock.offset_s, inlet.clock.uncertainty_s) for inlet in self._inlets()}
-        recorder = self._recorder
-        recording = recorder.path if recorder and recorder.running else None
+        offsets = {inlet.role: (inlet.clock.offset_s, inlet.clock.uncertainty_s) for inlet in self._streams.inlets}
         engine = self._parts.engine if self._parts else None
-        self._outputs.health(self.state, self.reason, engine, offsets, recording)
+        self._outputs.health(self.state, self.reason, engine, offsets, self._recording.running_path)

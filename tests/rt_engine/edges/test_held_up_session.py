@@ -71,7 +71,7 @@ def test_it_loses_no_pulse_and_blames_no_stream(monkeypatch, held_up_s):
 
     session = Session(settings, on_state=lambda state, _: states.append(state), on_result=hold_up)
     world.stop = session.stop
-    session._emg = world
+    session._streams.emg = world
     session._parts = build_engine(settings, load_model(settings.model)[0], [*ARTICLE_MUSCLES, "TTL"], ["uV"] * 16, RATE)
     session.state = State.READY
     try:
