@@ -163,6 +163,40 @@ class Marked(msgspec.Struct, tag="mark", tag_field="event", kw_only=True, frozen
     unmark: bool = False
 
 
+class StateEntered(msgspec.Struct, tag="state", tag_field="event", kw_only=True, frozen=True):
+    """The session came into a state after `n` samples; results do not change by it."""
+
+    n: int
+    t: float
+    """In the engine's clock, s."""
+    state: str
+    reason: str
+
+
+class StreamLost(msgspec.Struct, tag="lost", tag_field="event", kw_only=True, frozen=True):
+    """A stream was lost after `n` samples."""
+
+    n: int
+    t: float
+    role: str
+    name: str
+    reason: str
+
+
+class StreamBack(msgspec.Struct, tag="back", tag_field="event", kw_only=True, frozen=True):
+    """A lost stream is taken again after `n` samples."""
+
+    n: int
+    t: float
+    role: str
+    name: str
+    source_id: str
+    outage_s: float
+    reason: str
+    first_stamp: float | None = None
+    """Of the EMG stream, the raw stamp of sample `n`: what was sent before it, LabRecorder may have and we have not."""
+
+
 class Result(msgspec.Struct, tag="result", tag_field="event", kw_only=True, frozen=True):
     """What the engine decided about one pulse."""
 
@@ -191,7 +225,7 @@ class Stop(msgspec.Struct, tag="stop", tag_field="event", kw_only=True, frozen=T
 Input: TypeAlias = PulseFed | ReferenceFed | TimeFed | PoseFed | IntensityFed | ModelSwapped | Calibrated
 """What is fed beside samples, and changes results."""
 
-Event: TypeAlias = Start | Offset | Input | Marked | Result | Stop
+Event: TypeAlias = Start | Offset | Input | Marked | StateEntered | StreamLost | StreamBack | Result | Stop
 
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
 
