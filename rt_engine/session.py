@@ -157,7 +157,13 @@ class Session:
         self._streams.open()
         emg = self._streams.emg
         self._parts = build_engine(
-            self.settings, self._model, emg.labels, emg.units, emg.info.nominal_srate(), time.perf_counter
+            self.settings,
+            self._model,
+            emg.labels,
+            emg.units,
+            emg.info.nominal_srate(),
+            time.perf_counter,
+            subject=self._subject,
         )
         for _ in range(REHEARSALS):
             self._outputs.rehearse(self._parts.engine.rehearse())

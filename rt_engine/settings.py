@@ -107,10 +107,25 @@ class ModelChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_on
     """Subject file whose cortex the display shows; empty shows voxels only."""
 
 
+class CoilChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The stimulating coil, for the tracked coil's own E-field."""
+
+    name: str = ""
+    """Name of the coil in use, checked against that of the subject's E-field basis; empty takes the basis' coil."""
+    max_didt_a_per_us: NotNegative = 0.0
+    """dI/dt at 100 % of the stimulator's output, A/us; 0 takes what the subject file says of the coil."""
+
+
 class Publish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """Where results are published."""
+    """Where results are published and commands are taken."""
 
     address: str = "tcp://127.0.0.1:5556"
+    control_address: str = "tcp://127.0.0.1:5557"
+    """Where commands are taken; empty takes none."""
+    curve_secret: str = ""
+    """File with the engine's own CURVE keys; empty lets only this machine in."""
+    curve_clients: str = ""
+    """Folder with the public CURVE keys of those who are let in."""
     health_period_s: Positive = 0.5
 
 
@@ -131,6 +146,7 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
     mep: Mep = Mep()
     timing: Timing = Timing()
     model: ModelChoice = ModelChoice()
+    coil: CoilChoice = CoilChoice()
     publish: Publish = Publish()
     record: Record = Record()
 
@@ -196,10 +212,15 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
         settings = parse_settings(raw)
     except SettingsError as error:
         raise SettingsError(f"{path}: {error}") from error
-    model = settings.model
+    model, publish = settings.model, settings.publish
     return msgspec.structs.replace(
         settings,
         model=msgspec.structs.replace(model, path=_beside(path, model.path), subject=_beside(path, model.subject)),
+        publish=msgspec.structs.replace(
+            publish,
+            curve_secret=_beside(path, publish.curve_secret),
+            curve_clients=_beside(path, publish.curve_clients),
+        ),
     )
 
 
@@ -244,8 +265,15 @@ def _check(settings: Settings) -> None:
         raise SettingsError("trigger.ttl_label is empty; expected the trigger channel's label, e.g. 'TTL'")
     if settings.trigger.source == "marker" and not settings.streams.markers:
         raise SettingsError('trigger.source is "marker", but streams.markers names no stream: set its name or type')
-    if not re.fullmatch(r"(tcp://(\[[^\]\s]+\]|[^:\s]+):(\d+|\*)|ipc://.+|inproc://.+)", settings.publish.address):
-        raise SettingsError(f"publish.address is {settings.publish.address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
+    publish = settings.publish
+    for key, address in {
+        "publish.address": publish.address,
+        "publish.control_address": publish.control_address,
+    }.items():
+        if address == "" and key == "publish.control_address":
+            continue
+        if not re.fullmatch(r"(tcp://(\[[^\]\s]+\]|[^:\s]+):(\d+|\*)|ipc://.+|inproc://.+)", address):
+            raise SettingsError(f"{key} is {address!r}; expected e.g. 'tcp://127.0.0.1:5556'")
 
 
 def refuse_infinite(key: str, value: Any) -> None:

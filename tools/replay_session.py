@@ -134,7 +134,9 @@ class ReplaySession:
                 f"the live session used another model (SHA-256 {recording.model_sha256[:12]}...) than "
                 f"{settings.model.path} is now; amplitudes will be the same, maps will not"
             )
-        self._parts = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz)
+        self._parts = build_engine(
+            settings, model, recording.labels, recording.units, recording.rate_hz, subject=subject
+        )
         self._digest = ResultDigest()
         self._health_period_s = settings.publish.health_period_s
         self._outputs: SessionOutputs | None = None

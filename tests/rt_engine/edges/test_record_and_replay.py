@@ -15,8 +15,8 @@ def replayed(path, block):
     """Replay a recording as the live session was set up; returns the digest and all trials."""
     recording = load_recording(path)
     settings = parse_settings(recording.settings)
-    model, _ = load_model(settings.model)
-    engine = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz).engine
+    model, subject = load_model(settings.model)
+    engine = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz, subject=subject).engine
     digest, trials = ResultDigest(), []
     for _, results in replay(recording, engine, block):
         for result in results:
