@@ -128,8 +128,11 @@ class PulseHeader(Header, kw_only=True):
     """When this message was handed to ZeroMQ, s, engine's LSL clock; absent in a replay."""
     stages_us: dict[str, float] = {}
     """Time spent per stage on the way to this message, microseconds: ``transport`` from the last needed sample's own
-    stamp to the engine's hands, ``wait``, ``extract``, ``infer``, ``publish``."""
+    stamp to the engine's hands, ``wait``, ``extract``, ``infer``, ``field`` (the tracked coil's own), ``publish``."""
     model_sha256: str = ""
+    gains: list[float] = []
+    """What each muscle's amplitude was multiplied by before the model saw it (``calibrate``); empty if nothing was. The
+    amplitudes in `trial` are as measured."""
     confidence: str = "ok"
     """``ok`` or ``low``."""
     confidence_reasons: list[str] = []
@@ -161,16 +164,34 @@ class TrialHeader(PulseHeader, kw_only=True):
     """Stimulator output, percent of the maximum; absent if no stimulator stream is there."""
 
 
+class FieldAgreement(msgspec.Struct, kw_only=True):
+    """How the estimated field agrees with the one computed from the tracked coil, over the voxels of BA4."""
+
+    correlation: float | None = None
+    """Pearson's; absent where one of the two is the same everywhere."""
+    nrmse: float
+    """Root of the squared difference by the squared norm of the computed field (article, eq. 12)."""
+    cog_distance_mm: float
+    """Between the two centres of gravity (article, eq. 15)."""
+
+
 class MapHeader(PulseHeader, kw_only=True):
-    """The estimated field of one pulse.
+    """The estimated field of one pulse, and beside it the one computed from the tracked coil.
 
     Arrays: ``field`` (V,) float32 in [0, 1], in geometry order; ``spread`` (V,) float32, one standard deviation of
-    `field`; ``cog_mm`` (3,) float64; ``cog_cov_mm2`` (3, 3) float64; ``mep_normalised`` (muscles,) float32.
+    `field`; ``cog_mm`` (3,) float64; ``cog_cov_mm2`` (3, 3) float64; ``mep_normalised`` (muscles,) float32; where
+    `computed_field_reason` is empty also ``computed_field`` (V,) float32 in V/m, in geometry order.
     """
 
     topic: str = "map"
     scale_v_per_m: float
     """What 1.0 in `field` stands for."""
+    computed_field_reason: str = "no_basis"
+    """Why there is no ``computed_field``: ``no_pose``, ``not_tracked``, ``bad_pose``, ``no_intensity``, ``not_covered``
+    (outside what the subject's E-field basis answers), ``no_basis``, ``other_voxels``; empty if there is one."""
+    computed_field_residual: float | None = None
+    """What the basis leaves of the coil's field, relative; also told where the placement is not covered."""
+    computed_field_agreement: FieldAgreement | None = None
 
 
 class HealthHeader(Header, kw_only=True):

@@ -11,6 +11,7 @@ from rt_engine.field.subject_file import Subject
 from rt_engine.mep import MepCriteria, status_text
 from rt_engine.messages import (
     Arrays,
+    FieldAgreement,
     GeometryHeader,
     MapHeader,
     ModelDescription,
@@ -107,13 +108,27 @@ def map_message(result: PulseResult) -> tuple[MapHeader, Arrays] | None:
     if estimate is None:
         return None
     header = MapHeader(**_pulse_fields(result), scale_v_per_m=estimate.scale_v_per_m)
-    return header, {
+    arrays: dict[str, tuple[np.ndarray[Any, Any], str]] = {
         "field": (estimate.field, "1"),
         "spread": (estimate.spread, "1"),
         "cog_mm": (estimate.cog_mm, "mm"),
         "cog_cov_mm2": (estimate.cog_cov_mm2, "mm^2"),
         "mep_normalised": (estimate.mep_normalised, "1"),
     }
+    computed = result.computed
+    if computed is not None:
+        header.computed_field_reason = computed.reason
+        header.computed_field_residual = computed.residual
+        if computed.field_v_per_m is not None:
+            arrays["computed_field"] = (computed.field_v_per_m, "V/m")
+        if computed.agreement is not None:
+            agreement = computed.agreement
+            header.computed_field_agreement = FieldAgreement(
+                correlation=agreement.correlation,
+                nrmse=agreement.nrmse,
+                cog_distance_mm=agreement.cog_distance_mm,
+            )
+    return header, arrays
 
 
 def _pulse_fields(result: PulseResult) -> dict[str, Any]:
@@ -126,6 +141,8 @@ def _pulse_fields(result: PulseResult) -> dict[str, Any]:
         "t_uncertainty": trial.t_uncertainty if math.isfinite(trial.t_uncertainty) else 1.0,
         "trigger_source": trial.trigger_source,
         "stages_us": result.stages_us,
+        "model_sha256": result.model_sha256,
+        "gains": list(result.gains),
         "confidence": estimate.confidence if estimate else "low",
         "confidence_reasons": list(estimate.confidence_reasons) if estimate else list(trial.reasons),
     }

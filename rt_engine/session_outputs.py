@@ -105,7 +105,7 @@ class SessionOutputs:
             stages = result.stages_us
             if math.isfinite(transport_s):
                 stages["transport"] = max(transport_s, 0.0) * 1e6
-            known = stages.get("extract", 0.0) + stages.get("infer", 0.0)
+            known = sum(stages.get(stage, 0.0) for stage in ("extract", "infer", "field"))
             stages["wait"] = max((now_s() - pulled_at) * 1e6 - known, 0.0)
         self._publish(result, len(channels.muscles), pulled_at, live)
         if result.meps is not None and result.map is not None:
@@ -181,13 +181,11 @@ class SessionOutputs:
         trial_header, trial_arrays = trial_message(result, n_muscles)
         if map_frames:  # first, since it is what somebody waits for
             header, arrays = map_frames
-            header.model_sha256 = self._model.info.sha256
             if live:
                 header.t_available, header.t_sent = pulled_at, now_s()
             self.publisher.send(header, arrays)
         sent = now_s()
         result.stages_us["publish"] = (sent - begin) * 1e6
-        trial_header.model_sha256 = self._model.info.sha256
         if live:
             trial_header.t_available, trial_header.t_sent = pulled_at, sent
         self.publisher.send(trial_header, trial_arrays)
