@@ -16,6 +16,7 @@ import msgspec
 
 from rt_engine.errors import SettingsError
 from rt_engine.estimator import DEFAULT_POLICY, Use
+from rt_engine.latency_budget import DEFAULT_BUDGET_MS, STAGES, TOTAL
 from rt_engine.mep import MepCriteria, MepStatus
 from rt_engine.trial_assembler import SweepSettings
 
@@ -95,6 +96,8 @@ class Timing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     expire_s: Positive = 1.0
     ring_s: Annotated[float, msgspec.Meta(ge=1.0, le=600.0)] = 10.0
     pose_max_age_s: Positive = 0.5
+    budget_ms: dict[str, Positive] = msgspec.field(default_factory=lambda: dict(DEFAULT_BUDGET_MS))
+    """Latency that a stage may take, and ``engine`` all of them; over it the session is DEGRADED."""
 
 
 class ModelChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -135,6 +138,8 @@ class Record(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=Tr
     folder: str = "sessions"
     min_free_mb: NotNegative = 1000.0
     """With less free disk space a recording is not started."""
+    low_free_mb: NotNegative = 300.0
+    """With less free disk space the session is DEGRADED while it records."""
 
 
 class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -261,6 +266,7 @@ def _check(settings: Settings) -> None:
         )
     known = [flag.name or "" for flag in DEFAULT_POLICY]
     _refuse_unknown(mep.status, tuple(known), "mep.status", "status")
+    _refuse_unknown(settings.timing.budget_ms, (*STAGES, TOTAL), "timing.budget_ms", "stage")
     if not settings.trigger.ttl_label.strip():
         raise SettingsError("trigger.ttl_label is empty; expected the trigger channel's label, e.g. 'TTL'")
     if settings.trigger.source == "marker" and not settings.streams.markers:
