@@ -13,6 +13,7 @@ from drivers.simulated.mep_waveform import WINDOW
 from drivers.simulated.session import SimulatedSession, compute_fields, make_session
 from drivers.simulated.settings import UV_PER_UNIT, SimulatedSubjectSettings
 from drivers.simulated.variability import read_without_emg
+from rt_engine.errors import SettingsError
 from rt_engine.field.placement import Floats
 from rt_engine.field.stimulation_file import StimulationSet, Truth, write_stimulation_set
 from rt_engine.field.subject_file import Subject
@@ -88,7 +89,7 @@ def write_dataset(
     Raises
     ------
     SettingsError
-        If the session cannot be made.
+        If the session cannot be made, or has faults, which a data set cannot.
     DataError
         If the file cannot be written.
     """
@@ -102,7 +103,9 @@ def write_dataset(
 
 
 def offline_set(session: SimulatedSession, subject_sha256: str = "", *, with_emg: bool = False) -> StimulationSet:
-    """Make a data set of a session without streaming it; parameters as for `write_dataset`."""
+    """Make a data set of a session without streaming it; parameters and errors as for `write_dataset`."""
+    if session.settings.faults:
+        raise SettingsError(f"faults belong to a live stream; leave {', '.join(session.settings.faults)} out")
     n_pulses, n_muscles = session.mep_noise_free_uv.shape
     if with_emg:
         mep_uv = mep_sent_uv = _measure_emg(session)

@@ -10,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pylsl
@@ -19,13 +18,13 @@ from numpy.typing import NDArray
 from drivers.simulated.calibration import didt_a_per_s
 from drivers.simulated.coil_track import output_at
 from drivers.simulated.dataset import SentPulse, sent_amplitudes_uv
+from drivers.simulated.delivery import Delivery, Event
 from drivers.simulated.emg import FRAME_SAMPLES
+from drivers.simulated.fault import Marker
 from drivers.simulated.mep_waveform import WINDOW
 from drivers.simulated.session import SimulatedSession
 from drivers.simulated.settings import SAMPLE_RATE_HZ
-from drivers.simulated.streams import MARKER, Outlets, open_outlets, stream_identities
-
-Event = dict[str, Any]
+from drivers.simulated.streams import Outlets
 
 STIMULATOR_PERIOD_S = 1.0
 """The stimulator's output is sent at least this often."""
@@ -74,7 +73,8 @@ class SubjectFeed:
         What is sent.
     on_event
         Called with each event, a dict with the key ``event``: ``ready`` (``streams``: by role, name, type and
-        source_id), ``pulse`` (``n``, ``sample``, ``pushed_at``).
+        source_id; ``faults``: spelled out), ``pulse`` (``n``, ``sample``, ``pushed_at``, and which ``faults`` strike
+        its sweep), and ``closed`` and ``opened`` as `Delivery` tells them.
     outlets
         Where to send; default the session's own LSL outlets.
     clock, sleep
@@ -99,7 +99,7 @@ class SubjectFeed:
         self._session = session
         self._feed = session.settings.feed
         self._on_event = on_event or (lambda event: None)
-        self._outlets = open_outlets(session.settings) if outlets is None else outlets
+        self._delivery = Delivery(session.settings, self._on_event, outlets)
         self._clock = clock
         self._sleep = sleep
         self._track = session.track()
@@ -109,7 +109,8 @@ class SubjectFeed:
         self._frames: deque[tuple[int, NDArray[np.float32]]] = deque(maxlen=KEPT_FRAMES)
         self._origin: int | None = None  # index of the session's first sample, once it is known
         self._pulse_sample = np.empty(0, np.int64)  # in the stream, once the origin is known
-        self._n_marked = 0
+        self._markers: list[Marker] = []  # to come, in the order in which they are due
+        self._announced: set[int] = set()  # pulses of which a marker has been sent
         self._n_poses = 0
         self._stimulator_due = 0
         self._stimulator_percent = np.nan
@@ -130,7 +131,7 @@ class SubjectFeed:
         source = self._frame_source(control)
         self._make_ahead(source)
         self._t0 = self._clock() + HEAD_START_S
-        self._on_event({"event": "ready", "streams": stream_identities(self._feed)})
+        self._on_event(self._delivery.ready())
         stopped_end: int | None = None
         while True:
             if control.stop.is_set() and stopped_end is None:
@@ -154,6 +155,7 @@ class SubjectFeed:
             yield emg.transition_frame(waiting)
         self._origin = self._made
         self._pulse_sample = self._session.train.sample + self._origin
+        self._markers = self._delivery.begin(self._pulse_sample)
         index = 0
         while True:
             yield emg.frame(index)
@@ -178,7 +180,7 @@ class SubjectFeed:
         """Return the index after the last sample of an early stop: pulses that have begun are sent in full."""
         end = self._sent
         for pulse, sample in enumerate(self._pulse_sample.tolist()):
-            if pulse >= self._n_marked and sample >= end:
+            if pulse not in self._announced and sample >= end:
                 return min(end + LINGER_SAMPLES, sample)
             end = max(end, sample + WINDOW.stop)
         return end + LINGER_SAMPLES
@@ -188,45 +190,44 @@ class SubjectFeed:
         due = self._time(last - 1)
         self._send_stimulator()
         self._send_markers_and_poses(due, end)
-        block = self._samples(self._sent, last)
-        stamps = (self._t0 + np.arange(self._sent, last) / SAMPLE_RATE_HZ).tolist()
         self._wait_until(due)
         pushed_at = self._clock()
-        self._outlets.emg.push_chunk(block, stamps)
+        self._delivery.emg(self._sent, last, self._samples, self._t0)
         self._sent = last
         self._note_complete_pulses(pushed_at)
 
     def _send_markers_and_poses(self, until: float, end: int) -> None:
         while True:
             pose_due = self._t0 + self._n_poses / self._feed.pose_rate_hz
-            marker_due = np.inf
-            # A pulse beyond an early end will not happen.
-            if self._n_marked < len(self._pulse_sample) and self._pulse_sample[self._n_marked] < end:
-                marker_due = self._marker_due()
+            marker = self._next_marker(end)
+            marker_due = np.inf if marker is None else self._t0 + marker.due_s
             if min(pose_due, marker_due) > until:
                 return
-            if marker_due <= pose_due:
-                self._send_marker()
+            if marker is not None and marker_due <= pose_due:
+                self._send_marker(marker)
             else:
                 self._send_pose(pose_due)
 
-    def _marker_due(self) -> float:
-        return self._time(int(self._pulse_sample[self._n_marked])) + self._feed.marker_delay_ms / 1000.0
+    def _next_marker(self, end: int) -> Marker | None:
+        # A pulse beyond an early end will not happen.
+        return next((marker for marker in self._markers if self._pulse_sample[marker.pulse] < end), None)
 
-    def _send_marker(self) -> None:
-        self._wait_until(self._marker_due())
-        self._outlets.markers.push_sample([MARKER], self._time(int(self._pulse_sample[self._n_marked])))
-        self._n_marked += 1
+    def _send_marker(self, marker: Marker) -> None:
+        self._wait_until(self._t0 + marker.due_s)
+        self._delivery.marker(marker, self._t0)
+        self._markers.remove(marker)
+        self._announced.add(marker.pulse)
 
     def _send_markers_left(self) -> None:
         """Send the markers whose delay reaches beyond the last sample."""
-        while self._n_marked < len(self._pulse_sample) and self._pulse_sample[self._n_marked] < self._sent:
-            self._send_marker()
+        while (marker := self._next_marker(self._sent)) is not None:
+            self._send_marker(marker)
 
     def _send_pose(self, due: float) -> None:
-        since_origin = -1.0 if self._origin is None else (due - self._t0) * SAMPLE_RATE_HZ - self._origin
+        time_s = self._n_poses / self._feed.pose_rate_hz
+        since_origin = -1.0 if self._origin is None else time_s * SAMPLE_RATE_HZ - self._origin
         self._wait_until(due)
-        self._outlets.pose.push_sample([*self._track.pose_at(since_origin).ravel().tolist(), TRACKED], due)
+        self._delivery.pose([*self._track.pose_at(since_origin).ravel().tolist(), TRACKED], time_s, self._t0)
         self._n_poses += 1
 
     def _send_stimulator(self) -> None:
@@ -235,7 +236,7 @@ class SubjectFeed:
         if percent == self._stimulator_percent and self._sent < self._stimulator_due:
             return
         didt_a_per_us = didt_a_per_s(self._session.coil, percent) * 1e-6
-        self._outlets.stimulator.push_sample([percent, didt_a_per_us], self._time(self._sent))
+        self._delivery.stimulator([percent, didt_a_per_us], self._sent, self._t0)
         self._stimulator_percent = percent
         self._stimulator_due = self._sent + round(STIMULATOR_PERIOD_S * SAMPLE_RATE_HZ)
 
@@ -245,10 +246,13 @@ class SubjectFeed:
             sample = int(self._pulse_sample[pulse])
             if sample + WINDOW.stop > self._sent:
                 return
-            window = self._samples(sample + WINDOW.start, sample + WINDOW.stop)
+            first = sample + WINDOW.start
+            window = self._delivery.values(first, self._samples(first, sample + WINDOW.stop))
             amplitudes = tuple(sent_amplitudes_uv(window, self._session.settings.emg.unit).tolist())
             self.sent_pulses.append(SentPulse(pulse, sample, amplitudes, self._time(sample), pushed_at))
-            self._on_event({"event": "pulse", "n": pulse, "sample": sample, "pushed_at": pushed_at})
+            struck = self._delivery.faults.touching(pulse, self._delivery.scene)
+            told = {"n": pulse, "sample": sample, "pushed_at": pushed_at, "faults": struck}
+            self._on_event({"event": "pulse", **told})
 
     def _samples(self, begin: int, end: int) -> NDArray[np.float32]:
         parts = [
@@ -260,7 +264,7 @@ class SubjectFeed:
 
     def _time(self, sample: int) -> float:
         """Return the LSL time of a sample of the stream."""
-        return self._t0 + sample / SAMPLE_RATE_HZ
+        return self._t0 + sample / self._delivery.rate_hz
 
     def _wait_until(self, due: float) -> None:
         while (left := due - self._clock()) > 0.0:

@@ -23,6 +23,7 @@ class Purpose(enum.IntEnum):
     PREACTIVATION_NOISE = 12
     CALIBRATION = 13
     NAVIGATION = 14
+    FAULT = 15
 
 
 def random_stream(seed: int, purpose: Purpose, index: int = 0) -> np.random.Generator:

@@ -11,6 +11,7 @@ from drivers.simulated.coil_track import CoilTrack
 from drivers.simulated.cortex import MotorCortex, make_motor_cortex
 from drivers.simulated.electrodes import Electrodes, make_electrodes
 from drivers.simulated.emg import EmgSource, PulseTrain
+from drivers.simulated.faults import Faults
 from drivers.simulated.field_source import FieldSource, Progress, covered_fields, make_field_source
 from drivers.simulated.mep_waveform import WAVEFORM_SAMPLES, WINDOW, mep_shapes
 from drivers.simulated.protocol import Protocol, make_protocol
@@ -101,8 +102,9 @@ def make_session(
     ------
     SettingsError
         If the hand knob is unknown, the stimulator too weak for this person, finite elements are wanted and the subject
-        has no basis, or a placement lies outside what the basis covers.
+        has no basis, a placement lies outside what the basis covers, or the session cannot have one of its faults.
     """
+    faults = Faults(settings)
     source = make_field_source(subject, settings.field)
     settings = msgspec.structs.replace(settings, field=source.kind)
     cortex = make_motor_cortex(subject, settings.cortex, settings.subject_seed)
@@ -119,7 +121,7 @@ def make_session(
     field = compute_fields(source, protocol, protocol.pose, percent_mso, progress)
     variability = draw_variability(len(field), settings.cortex, settings.seed)
     mep_uv = _mep_waveforms(cortex, electrodes, field, variability, settings)
-    sample = _pulse_samples(settings.protocol, settings.seed)
+    sample = faults.moved(_pulse_samples(settings.protocol, settings.seed))
     columns = settings.columns
     return SimulatedSession(
         settings=settings,

@@ -200,6 +200,8 @@ class SimulatedSubjectSettings(msgspec.Struct, frozen=True, kw_only=True, forbid
     protocol: ProtocolSettings = ProtocolSettings()
     emg: EmgSettings = EmgSettings()
     feed: FeedSettings = FeedSettings()
+    faults: tuple[str, ...] = ()
+    """What goes wrong, as `--fault` writes it; see `drivers.simulated.faults`."""
 
     def __post_init__(self) -> None:
         for name in ("seed", "subject_seed"):

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pylsl
 
+from drivers.simulated.fault import EmgLayout
 from drivers.simulated.settings import SAMPLE_RATE_HZ, FeedSettings, SimulatedSubjectSettings
 
 TTL_LABEL = "TTL"
@@ -49,28 +50,64 @@ def stream_identities(feed: FeedSettings) -> dict[str, dict[str, str]]:
     }
 
 
-def open_outlets(settings: SimulatedSubjectSettings) -> Outlets:
+def emg_layout(settings: SimulatedSubjectSettings) -> EmgLayout:
+    """Return the channels of the EMG stream as they are without faults: the muscles, then the trigger."""
+    n_muscles = len(settings.labels)
+    return EmgLayout(
+        labels=(*settings.labels, TTL_LABEL),
+        units=(settings.emg.unit,) * n_muscles + ("au",),
+        kinds=("EMG",) * n_muscles + (TTL_LABEL,),
+        columns=tuple(range(n_muscles + 1)),
+    )
+
+
+def open_outlets(settings: SimulatedSubjectSettings, layout: EmgLayout | None = None) -> Outlets:
     """Open the four outlets, with labels and units in their metadata.
 
     Parameters
     ----------
     settings
         Names, source_id, labels, EMG unit.
+    layout
+        Channels of the EMG, where they are not `emg_layout`'s.
 
     Returns
     -------
     Outlets
     """
-    identities = stream_identities(settings.feed)
-    emg = [(label, settings.emg.unit, "EMG") for label in settings.labels] + [(TTL_LABEL, "au", TTL_LABEL)]
-    pose = [(label, unit, "CoilPose") for label, unit in POSE_CHANNELS]
-    stimulator = [(label, unit, "Stimulator") for label, unit in STIMULATOR_CHANNELS]
-    return Outlets(
-        emg=_outlet(identities["emg"], emg, SAMPLE_RATE_HZ, pylsl.cf_float32),
-        markers=_outlet(identities["markers"], [("marker", "", "Markers")], pylsl.IRREGULAR_RATE, pylsl.cf_string),
-        pose=_outlet(identities["pose"], pose, pylsl.IRREGULAR_RATE, pylsl.cf_double64),
-        stimulator=_outlet(identities["intensity"], stimulator, pylsl.IRREGULAR_RATE, pylsl.cf_double64),
-    )
+    layout = emg_layout(settings) if layout is None else layout
+    roles = {role: open_outlet(role, settings.feed, layout) for role in stream_identities(settings.feed)}
+    return Outlets(emg=roles["emg"], markers=roles["markers"], pose=roles["pose"], stimulator=roles["intensity"])
+
+
+def open_outlet(role: str, feed: FeedSettings, layout: EmgLayout, suffix: str = "") -> pylsl.StreamOutlet:
+    """Open one outlet.
+
+    Parameters
+    ----------
+    role
+        ``emg``, ``markers``, ``pose`` or ``intensity``.
+    feed
+        Names and source_id.
+    layout
+        Channels of the EMG.
+    suffix
+        What is added to the source_id.
+
+    Returns
+    -------
+    pylsl.StreamOutlet
+    """
+    identity = stream_identities(feed)[role]
+    identity["source_id"] += suffix
+    if role == "emg":
+        channels = list(zip(layout.labels, layout.units, layout.kinds, strict=True))
+        return _outlet(identity, channels, SAMPLE_RATE_HZ, pylsl.cf_float32)
+    if role == "markers":
+        return _outlet(identity, [("marker", "", "Markers")], pylsl.IRREGULAR_RATE, pylsl.cf_string)
+    rows = POSE_CHANNELS if role == "pose" else STIMULATOR_CHANNELS
+    channels = [(label, unit, identity["type"]) for label, unit in rows]
+    return _outlet(identity, channels, pylsl.IRREGULAR_RATE, pylsl.cf_double64)
 
 
 def _outlet(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,9 +73,13 @@ class Desk:
 
 
 def run(
-    session: SimulatedSession, desk: Desk | None = None, control: FeedControl | None = None, **feed: object
+    session: SimulatedSession,
+    desk: Desk | None = None,
+    control: FeedControl | None = None,
+    faults: tuple[str, ...] = (),
+    **feed: object,
 ) -> tuple[Desk, SubjectFeed]:
-    session = replace(session, settings=changed(session.settings, feed=feed))
+    session = replace(session, settings=msgspec.structs.replace(changed(session.settings, feed=feed), faults=faults))
     desk = desk or Desk()
     if control is None:
         control = FeedControl()

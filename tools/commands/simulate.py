@@ -10,14 +10,30 @@ from typing import Annotated, Any
 
 import typer
 from rich.progress import Progress
+from rich.table import Table
+from typer.core import TyperGroup
 
 from drivers.simulated.settings import SimulatedSubjectSettings, settings_from
 from rt_engine.errors import SettingsError
 from rt_engine.field.subject_file import Subject, file_sha256, read_subject
 from tools.console import console, emit_json
 
+
+class StreamByDefault(TyperGroup):
+    """A group that streams where no command is named: `m2m simulate --fault drift` is `m2m simulate stream ...`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command's name in front of options that are not the group's own."""
+        if args and args[0].startswith("-") and args[0] not in ("--help", "-h"):
+            args = ["stream", *args]
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Simulated subject: live LSL streams, or a data set."
+    add_completion=False,
+    no_args_is_help=True,
+    cls=StreamByDefault,
+    help="Simulated subject: live LSL streams, or a data set.",
 )
 
 SubjectOption = Annotated[
@@ -64,6 +80,16 @@ def stream(
     source_id: Annotated[str | None, typer.Option(help="Start of the streams' source_id.")] = None,
     settings: SettingsOption = None,
     overrides: SetOption = None,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            help="What shall go wrong, as NAME or NAME:key=value,...; e.g. lost:pulse=2,samples=16. Repeatable.",
+        ),
+    ] = None,
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="Say which faults there are, with their defaults, and end.")
+    ] = False,
     await_start: Annotated[
         bool,
         typer.Option(
@@ -87,10 +113,14 @@ def stream(
     from drivers.simulated.session import make_session
     from rt_engine.field.stimulation_file import write_stimulation_set
 
+    if list_faults:
+        _tell_faults(as_json)
+        return
     given = {
         "seed": seed,
         "subject_seed": subject_seed,
         "field": field,
+        "faults": fault,
         "muscles": _names(muscles),
         "channel_labels": _names(labels),
         "protocol.pulses": pulses,
@@ -176,6 +206,18 @@ def dataset(
         console.print(f"  {name.replace('_', ' ')}: {value:.3g}")
     if as_json:
         emit_json({"path": out, "pulses": data.n_pulses, "emg": emg, "sha256": sha256, "figures": figures})
+
+
+def _tell_faults(as_json: bool) -> None:
+    from drivers.simulated.faults import FAULTS, parameters, spelled_out, summary
+
+    table = Table("fault, with its defaults", "what it does")
+    for kind in FAULTS.values():
+        table.add_row(spelled_out(kind()), summary(kind))
+    console.print(table)
+    if as_json:
+        known = {name: {"what": summary(kind), "defaults": parameters(kind)} for name, kind in FAULTS.items()}
+        emit_json({"faults": known})
 
 
 class _Events:
