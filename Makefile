@@ -4,7 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.m2m-installed
-EXTRAS := display,train,dev
+EXTRAS := display,train,bench,dev
 ARGS ?=
 
 # The first of these that is new enough, and that all dependencies have wheels for.

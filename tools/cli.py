@@ -48,7 +48,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "train": Subcommand("train", "train", "Train one of the article's models on a stimulation data set."),
     "evaluate": Subcommand("evaluate", "evaluate", "Cross-validate the article's models and the baselines."),
     "build-demo": Subcommand("build_demo", "build_demo", "Rebuild the subject and the model that the demo ships."),
-    "bench": Subcommand("bench", "app", "Measure the E-field's accuracy and speed, and the simulated subject."),
+    "bench": Subcommand(
+        "bench", "app", "Measure latency, the E-field, the simulated subject, what masked networks save."
+    ),
     "inspect": Subcommand("inspect_file", "inspect_file", "Say what a file of the project or an XDF file holds."),
     "doctor": Subcommand("doctor", "doctor", "Check this computer and the streams on the network."),
 }
@@ -66,6 +68,7 @@ EXTRA_OF_PACKAGE: dict[str, str] = {
     "matplotlib": "train",
     "meshio": "train",
     "mne": "train",
+    "mne_lsl": "bench",
     "nibabel": "train",
     "nilearn": "train",
     "pyamg": "train",

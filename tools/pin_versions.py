@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-EXTRAS = "display,train,gpu,dev"
+EXTRAS = "display,train,gpu,bench,dev"
 TWINS = {"onnxruntime-gpu": "onnxruntime"}
 """Package resolved on this platform -> the one that other platforms take at the same version."""
 
 HEADER = f"""\
 # Every package of the environment, pinned, for all extras ({EXTRAS}) and all platforms.
-# It names no index. Used by `make venv`: pip install -c constraints.txt -e ".[display,train,dev]"
+# It names no index. Used by `make venv`: pip install -c constraints.txt -e ".[display,train,bench,dev]"
 # Written by `make constraints` (tools/pin_versions.py) on Linux x86-64; do not edit by hand.
 # A line holds only for what is installed: packages of other platforms and extras cost nothing.
 """

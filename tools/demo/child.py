@@ -1,4 +1,4 @@
-"""A child process of the demo that speaks in JSON lines and says on stderr what went wrong."""
+"""A child process of the demo, or of a bench, that speaks in JSON lines and says on stderr what went wrong."""
 
 import json
 import os
@@ -26,25 +26,37 @@ class Child:
         For messages.
     arguments
         After ``m2m``.
+    module
+        What is run; by default the command line.
+    environment
+        What the process's environment has on top of this one's.
     """
 
-    def __init__(self, name: str, arguments: list[str]) -> None:
+    def __init__(
+        self, name: str, arguments: list[str], *, module: str = "tools.cli", environment: dict[str, str] | None = None
+    ) -> None:
         self.name = name
         self._errors = tempfile.TemporaryFile()
+        self._last_words = ""
         self._events: queue.Queue[Event] = queue.Queue()
         self.last: Event = {}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tools.cli", *arguments],
+            [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             # A Ctrl-C in the terminal is the demo's to handle: it ends its children in their order.
             start_new_session=True,
         )
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process's number."""
+        return self._process.pid
 
     @property
     def running(self) -> bool:
@@ -97,6 +109,13 @@ class Child:
                 return event
         raise M2MError(f"{self.name} did not get ready within {timeout_s:g} s: {self.complaint()}")
 
+    def take(self, timeout_s: float) -> Event | None:
+        """Return the next event, or None if none comes in time."""
+        try:
+            return self._events.get(timeout=timeout_s)
+        except queue.Empty:
+            return None
+
     def interrupt(self) -> None:
         """Ask the process to end, as Ctrl-C would."""
         if self.running:
@@ -113,10 +132,14 @@ class Child:
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe:
                 pipe.close()
+        self._last_words = self.complaint()
+        self._errors.close()
         return code
 
     def complaint(self) -> str:
         """Return the last lines that the process wrote to stderr."""
+        if self._errors.closed:
+            return self._last_words
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         return " / ".join(line.strip() for line in lines[-4:]) or "it said nothing"
