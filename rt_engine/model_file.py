@@ -9,6 +9,7 @@ import base64
 import binascii
 import hashlib
 import json
+import math
 import re
 import zlib
 from collections.abc import Callable
@@ -21,7 +22,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from rt_engine.errors import DataError, FileFormatError, ModelError
 from rt_engine.field.voxel_grid import check_grid, voxel_centers_mm
-from rt_engine.onnx_session import Provider, open_session
+from rt_engine.onnx_metadata import read_metadata
+from rt_engine.onnx_session import CPU, DEVICE, BoundRun, Provider, captured_output, open_session
 
 MODEL_VERSION = 1
 """Newest layout of the model file that this software reads."""
@@ -158,13 +160,11 @@ class Model:
         self.notice = notice
         self._session = session
         m, v = len(info.muscles), info.n_voxels
-        self._shapes = {
-            "mep_normalised": (1, m),
-            "field": (1, v),
-            "spread": (1, v),
-            "cog_mm": (1, 3),
-            "cog_cov_mm2": (1, 3, 3),
-        }
+        self._names = list(OUTPUTS)
+        self._shapes = [(1, m), (1, v), (1, v), (1, 3), (1, 3, 3)]
+        self._bound: BoundRun | None = None
+        if provider != CPU:
+            self._bound = self._bind(DEVICE[provider])
 
     def predict(self, amplitudes_uv: ArrayLike, valid: ArrayLike, scale_uv: ArrayLike | None = None) -> Estimate:
         """Estimate the field of one pulse. One at a time, because batches change the last bits.
@@ -196,7 +196,7 @@ class Model:
         if not np.isfinite(amplitudes[usable]).all():
             names = [self.info.muscles[k] for k in np.flatnonzero(usable & ~np.isfinite(amplitudes))]
             raise DataError(f"amplitudes of {', '.join(names)} are not finite; mark them as not valid")
-        feed = {
+        feed: dict[str, NDArray[Any]] = {
             "amplitudes_uv": np.where(usable, amplitudes, np.float32(0))[None],
             "valid": usable[None],
         }
@@ -206,27 +206,42 @@ class Model:
                 raise DataError(f"scale_uv must be {m} positive numbers; got {scale}")
             feed["scale_uv"] = scale
         try:
-            outputs = dict(zip(OUTPUTS, self._session.run(list(OUTPUTS), feed), strict=True))
+            if self._bound is not None and scale_uv is None:
+                outputs = self._bound(feed)
+            else:
+                outputs = self._session.run(self._names, feed)
         except Exception as error:  # ONNX Runtime's exceptions share no base class that it exports
             raise ModelError(f"{self.info.path}: the model cannot be computed: {error}") from error
-        for name, output in outputs.items():
-            if output.shape != self._shapes[name]:
+        for name, output, shape in zip(self._names, outputs, self._shapes, strict=True):
+            if output.shape != shape:
                 raise ModelError(
-                    f"{self.info.path}: output {name!r} has shape {output.shape}, expected {self._shapes[name]}; "
+                    f"{self.info.path}: output {name!r} has shape {output.shape}, expected {shape}; "
                     "export the model again"
                 )
+        normalised, field, spread, cog_mm, cog_cov_mm2 = (output[0] for output in outputs)
+        # Smallest and largest value are NaN where one of them is; that looks at each map twice, and not five times.
+        low, high = float(np.minimum.reduce(field)), float(np.maximum.reduce(field))
+        narrow, wide = float(np.minimum.reduce(spread)), float(np.maximum.reduce(spread))
+        rest = float(normalised.sum()) + float(cog_mm.sum()) + float(cog_cov_mm2.sum())
+        if not math.isfinite(low + high + narrow + wide + rest):
+            self._refuse_what_is_not_finite(outputs, amplitudes)
+        if low < 0 or high > 1 or narrow < 0:
+            raise ModelError(f"{self.info.path}: the field leaves [0, 1] or its spread is negative")
+        return Estimate(normalised, field, spread, cog_mm, cog_cov_mm2)
+
+    def _bind(self, device: str) -> BoundRun:
+        inputs = {
+            "amplitudes_uv": np.zeros((1, len(self.info.muscles)), np.float32),
+            "valid": np.zeros((1, len(self.info.muscles)), np.bool_),
+        }
+        kinds = [np.float64 if kind == "tensor(double)" else np.float32 for kind in OUTPUTS.values()]
+        outputs = {n: np.empty(shape, kind) for n, shape, kind in zip(self._names, self._shapes, kinds, strict=True)}
+        return BoundRun(self._session, device, inputs, outputs)
+
+    def _refuse_what_is_not_finite(self, outputs: list[NDArray[Any]], amplitudes: NDArray[np.float32]) -> None:
+        for name, output in zip(self._names, outputs, strict=True):
             if not np.isfinite(output).all():
                 raise ModelError(f"{self.info.path}: output {name!r} is not finite for amplitudes {amplitudes} uV")
-        field, spread = outputs["field"][0], outputs["spread"][0]
-        if field.min() < 0 or field.max() > 1 or spread.min() < 0:
-            raise ModelError(f"{self.info.path}: the field leaves [0, 1] or its spread is negative")
-        return Estimate(
-            mep_normalised=outputs["mep_normalised"][0],
-            field=field,
-            spread=spread,
-            cog_mm=outputs["cog_mm"][0],
-            cog_cov_mm2=outputs["cog_cov_mm2"][0],
-        )
 
 
 def read_model_info(path: str | Path) -> ModelInfo:
@@ -266,7 +281,19 @@ def open_model(path: str | Path, *, provider: Provider = "auto", threads: int = 
     _check_ends("inputs", INPUTS, session.get_inputs(), info.path)
     _check_ends("inputs with a default", DEFAULTED_INPUTS, session.get_overridable_initializers(), info.path)
     _check_ends("outputs", OUTPUTS, session.get_outputs(), info.path)
-    model = Model(info, session, used, notice)
+    if used == CPU:
+        return _warmed(info, session, used, notice)
+    try:
+        with captured_output([]):
+            return _warmed(info, session, used, notice)
+    except Exception as error:  # a GPU may be there and compute nothing: its driver is too old, its memory is full
+        complaint = " ".join(str(error).split())[:200]
+        notice = f"CUDA cannot compute this model here ({complaint}); the model runs on the CPU"
+    return _warmed(info, open_session(content, provider="cpu", threads=threads)[0], CPU, notice)
+
+
+def _warmed(info: ModelInfo, session: Any, provider: str, notice: str | None) -> Model:
+    model = Model(info, session, provider, notice)
     valid = np.ones(len(info.muscles), dtype=bool)
     model.predict(info.scale_uv, valid)
     model.predict(info.scale_uv, ~valid)  # a muscle that is not valid takes another path through the graph
@@ -319,7 +346,7 @@ def _read(path: Path) -> tuple[ModelInfo, bytes]:
             "Copy it again, or make it with `m2m train` or `m2m fit-baseline`"
         )
     try:
-        properties = _metadata(content)
+        properties = read_metadata(content)
     except (IndexError, ValueError) as error:
         raise FileFormatError(f"{path}: not an ONNX file: {error}") from error
     return _parse_info(path, hashlib.sha256(content).hexdigest(), properties), content
@@ -413,57 +440,3 @@ def _parse_object(text: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         raise ValueError("expected a JSON object")
     return parsed
-
-
-def _metadata(content: bytes) -> dict[str, str]:
-    """Read `ModelProto.metadata_props` (field 14, entries with key = 1, value = 2) from an ONNX file's bytes.
-
-    A dozen lines of protobuf spare the engine the package `onnx`, and a file its session when only its metadata
-    is wanted. https://protobuf.dev/programming-guides/encoding
-    """
-    properties: dict[str, str] = {}
-    for number, entry in _protobuf_fields(content):
-        if number == 14:
-            pair = dict(_protobuf_fields(entry))
-            key = pair.get(1, b"").decode()
-            if key in properties:
-                raise ValueError(f"metadata {key!r} stands in it twice")
-            properties[key] = pair.get(2, b"").decode()
-    return properties
-
-
-def _protobuf_fields(content: bytes) -> list[tuple[int, bytes]]:
-    """Return number and bytes of each length-delimited field, skipping the others."""
-    fields: list[tuple[int, bytes]] = []
-    at = 0
-    while at < len(content):
-        tag, at = _varint(content, at)
-        wire_type = tag & 7
-        if wire_type == 0:
-            _, at = _varint(content, at)
-        elif wire_type == 1:
-            at += 8
-        elif wire_type == 5:
-            at += 4
-        elif wire_type == 2:
-            length, at = _varint(content, at)
-            if at + length > len(content):
-                raise ValueError("a field reaches beyond the end")
-            fields.append((tag >> 3, content[at : at + length]))
-            at += length
-        else:
-            raise ValueError(f"wire type {wire_type} at byte {at}")
-    return fields
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = content[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-        shift += 7
-        if shift > 63:
-            raise ValueError(f"overlong integer at byte {at}")

@@ -352,13 +352,26 @@ def test_where_cuda_fails_one_line_says_so_and_the_cpu_serves(provider, model, m
     assert np.array_equal(fallen_back.predict(amplitudes, ALL).field, model.predict(amplitudes, ALL).field)
 
 
-def test_a_cuda_session_is_believed_only_if_it_says_so_itself(monkeypatch):
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """Let sessions claim to be CUDA's; what they compute, they compute on the processor. Returns what was run."""
+    runs = []
+
     class Session:
         def __init__(self, content, sess_options, providers):
             self._real = made(content, sess_options=sess_options, providers=["CPUExecutionProvider"])
+            self._claims = providers
 
         def get_providers(self):
-            return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+            return self._claims
+
+        def run_with_iobinding(self, binding):
+            runs.append("bound")
+            self._real.run_with_iobinding(binding)
+
+        def run(self, names, feed):
+            runs.append("cpu" if self._claims[0] == "CPUExecutionProvider" else "plain")
+            return self._real.run(names, feed)
 
         def __getattr__(self, name):
             return getattr(self._real, name)
@@ -366,9 +379,52 @@ def test_a_cuda_session_is_believed_only_if_it_says_so_itself(monkeypatch):
     made = onnxruntime.InferenceSession
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [onnx_session.CUDA, onnx_session.CPU])
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setitem(onnx_session.DEVICE, onnx_session.CUDA, "cpu")
+    return runs
+
+
+def test_a_cuda_session_is_believed_only_if_it_says_so_itself(pretended_gpu):
     model = open_model(SHIPPED)
     assert model.provider == "CUDAExecutionProvider"
     assert model.notice is None
+    assert pretended_gpu == ["bound", "bound"], "warmed the way it will be run"
+
+
+def test_bound_memory_gives_the_same_bits_and_no_map_changes_afterwards(pretended_gpu, model):
+    bound = open_model(SHIPPED)
+    rng = np.random.default_rng(3)
+    asked = [(rng.uniform(0.0, 3000.0, M), rng.random(M) > 0.3) for _ in range(5)]
+    found = [bound.predict(*each) for each in asked]
+    for each, estimate in zip(asked, found, strict=True):
+        expected = model.predict(*each)
+        for name, array in vars(expected).items():
+            np.testing.assert_array_equal(getattr(estimate, name), array)
+    assert set(pretended_gpu) == {"bound"}
+    scale = np.full(M, 700.0)
+    np.testing.assert_array_equal(
+        bound.predict(asked[0][0], ALL, scale).field, model.predict(asked[0][0], ALL, scale).field
+    )
+    assert pretended_gpu[-1] == "plain", "a scale of its own is not laid out"
+
+
+def test_a_gpu_that_computes_nothing_leaves_one_line_and_the_cpu(pretended_gpu, model, monkeypatch, capfd):
+    def full(self, feed):
+        import os
+
+        os.write(2, b"[E:onnxruntime] BFCArena: failed\n")
+        raise RuntimeError("CUDA failure 2: out of memory ;\n GPU=0")
+
+    monkeypatch.setattr(onnx_session.BoundRun, "__call__", full)
+    fallen_back = open_model(SHIPPED)
+    assert fallen_back.provider == "CPUExecutionProvider"
+    assert fallen_back.notice.startswith("CUDA cannot compute this model here (")
+    assert "out of memory" in fallen_back.notice
+    assert "\n" not in fallen_back.notice
+    assert capfd.readouterr() == ("", "")
+    assert np.array_equal(
+        fallen_back.predict(np.full(M, 200.0), ALL).field, model.predict(np.full(M, 200.0), ALL).field
+    )
+    assert set(pretended_gpu) == {"cpu"}
 
 
 def test_a_build_without_cuda_is_no_news_unless_cuda_was_asked_for(monkeypatch):
