@@ -97,6 +97,11 @@ class Delivery:
         self._open(returns)
         self._push(index[~before], samples, t0)
 
+    def close(self) -> None:
+        """Close all streams, which else live as long as somebody holds this."""
+        self._outlets = Outlets(*(_Nobody() for _ in dataclasses.fields(Outlets)))
+        self._twins = []
+
     def _push(self, index: Indices, samples: Samples, t0: float) -> None:
         if index.size == 0:
             return

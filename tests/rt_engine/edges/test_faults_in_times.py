@@ -1,0 +1,91 @@
+"""Faults of clocks and markers, sent by the simulated subject through real streams: what the user gets for each."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.rt_engine.edges.fault_session import FaultySubject, Hearing
+
+LONG_AFTER, LATE, EARLY, TWICE, NO_MARKER, NO_TIME, PLAIN, LAST = range(8)
+"""Pulses of the session with faults of its markers."""
+
+MARKER_FAULTS = (
+    f"marker-late:pulse={LONG_AFTER},ms=2600",
+    f"marker-late:pulse={LATE},ms=700",
+    f"marker-early:pulse={EARLY},ms=100",
+    f"marker-double:pulse={TWICE},ms=60",
+    f"marker-missing:pulse={NO_MARKER}",
+    f"marker-nan:pulse={NO_TIME}",
+)
+
+STEPS = (
+    "step:pulse=1,at_ms=-120,ms=250",
+    "step:pulse=3,at_ms=-120,ms=-180",
+    "step:pulse=5,at_ms=20,ms=40",
+)
+"""Forwards and backwards between two sweeps, and in the middle of one."""
+
+MARKER = {"trigger": {"source": "marker"}}
+NO_MARKERS = {"streams": {"markers": {}}}
+SESSIONS: dict[str, tuple[Callable[[], FaultySubject], dict, int]] = {
+    "markers": (lambda: FaultySubject(*MARKER_FAULTS, pulses=8), MARKER | {"timing": {"ring_s": 2.0}}, 8),
+    "drift": (lambda: FaultySubject("drift:ppm=2000", "jitter:ms=1", pulses=8), MARKER, 8),
+    "jitter": (lambda: FaultySubject("jitter:ms=3", "stamps-late:pulse=2", pulses=6), NO_MARKERS, 6),
+    "step, marker": (lambda: FaultySubject(*STEPS, pulses=7), MARKER, 7),
+    "step, ttl": (lambda: FaultySubject(*STEPS, pulses=7), NO_MARKERS, 7),
+}
+"""Subject, settings and number of trials of each session; all run at the same time."""
+
+
+@pytest.fixture(scope="module")
+def heard() -> Iterator[dict[str, Hearing]]:
+    hearings = {name: Hearing(subject(), **tables) for name, (subject, tables, _) in SESSIONS.items()}
+    try:
+        for hearing in hearings.values():
+            hearing.launch()
+        for hearing in hearings.values():
+            hearing.ready()
+        yield {name: hearing.finish(SESSIONS[name][2]) for name, hearing in hearings.items()}
+    finally:
+        for hearing in hearings.values():
+            hearing.close()
+
+
+@pytest.mark.parametrize("pulse", [LATE, EARLY, PLAIN, LAST])
+def test_a_marker_before_or_after_its_samples_gives_the_right_trial(heard, pulse: int) -> None:
+    heard["markers"].assert_right(pulse)
+    assert heard["markers"].of(pulse)[0].trigger_source == "marker"
+
+
+def test_a_marker_long_after_its_samples_is_said_to_be_too_late(heard) -> None:
+    heard["markers"].assert_invalid(LONG_AFTER, "too_late")
+
+
+def test_a_marker_without_a_time_is_delivered_as_such(heard) -> None:
+    lost = [header for header, _ in heard["markers"].trials if header.reasons == ["no_time"]]
+    assert len(lost) == 1
+    assert not lost[0].valid
+
+
+@pytest.mark.parametrize("pulse", range(8))
+def test_drift_and_jitter_leave_marker_pulses_right(heard, pulse: int) -> None:
+    heard["drift"].assert_right(pulse)
+
+
+@pytest.mark.parametrize("pulse", range(6))
+def test_jitter_and_late_stamps_leave_trigger_channel_pulses_right(heard, pulse: int) -> None:
+    heard["jitter"].assert_right(pulse)
+
+
+def test_the_rate_that_a_drifting_amplifier_has_is_told(heard) -> None:
+    assert heard["drift"].trials[-1][0].rate_hz == pytest.approx(2000.0 / 1.002, rel=5e-4)
+
+
+@pytest.mark.parametrize("source", ["marker", "ttl"])
+@pytest.mark.parametrize("pulse", range(7))
+def test_a_step_of_the_clock_costs_the_trial_that_it_strikes_alone(heard, source: str, pulse: int) -> None:
+    session = heard[f"step, {source}"]
+    if pulse == 5:
+        session.assert_invalid(pulse, "gap")
+    else:
+        session.assert_right(pulse)
