@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tools.display import theme
 from tools.display.scales import nice_ceil
 
-Quantity = Literal["field", "spread"]
+Quantity = Literal["field", "spread", "coil"]
+"""The estimate, its standard deviation, or the field computed from the tracked coil, in the estimate's colours."""
 
 SMALLEST_SPREAD = 0.1
 """Smallest upper end of the spread's scale."""
@@ -31,7 +32,7 @@ class ColourScale:
     Attributes
     ----------
     quantity
-        Field or spread; each has its own colours.
+        What is shown.
     high
         The value at the scale's upper end; the lower end is 0.
     old
@@ -45,7 +46,7 @@ class ColourScale:
     @property
     def table(self) -> NDArray[np.uint8]:
         """(256, 3) uint8, from 0 to `high`."""
-        table = lookup_table(theme.FIELD_COLOURS if self.quantity == "field" else theme.SPREAD_COLOURS)
+        table = lookup_table(theme.SPREAD_COLOURS if self.quantity == "spread" else theme.FIELD_COLOURS)
         if not self.old:
             return table
         luminance = table @ np.array([0.2126, 0.7152, 0.0722])

@@ -109,7 +109,7 @@ class CortexGL(gl.GLViewWidget):
         """Show a map in the colours of a scale."""
         values = None
         if shown is not None:
-            values = shown.field if scale.quantity == "field" else shown.spread
+            values = shown.spread if scale.quantity == "spread" else shown.field
         if self._surface is not None and self._picture is not None:
             picture = self._picture
             colours = np.ones((len(picture.grey), 4), dtype=np.float32)

@@ -18,12 +18,12 @@ from rt_engine.field.projection import (
     make_projection,
 )
 from tools.display import theme
-from tools.display.colours import ColourScale
+from tools.display.colours import ColourScale, Quantity
 from tools.display.paint import CENTER, RIGHT, Panel, draw_text, line
 from tools.display.received import ReceivedGeometry, ReceivedMap
 from tools.display.scales import linear_ticks
 from tools.display.state import MapStanding
-from tools.display.words import minus
+from tools.display.words import computed_field_reason, minus
 
 PLANES: tuple[Plane, ...] = ("sagittal", "coronal", "axial")
 AXIS_LEFT_PX, AXIS_BOTTOM_PX = 54.0, 40.0
@@ -34,6 +34,14 @@ BAND_PX = 30.0
 
 SCALE_PX = 92.0
 """Room for the colour bar and its labels."""
+
+TITLES: dict[Quantity, str] = {"field": "BA4 map", "spread": "BA4 map: spread", "coil": "The coil's own field"}
+
+SCALE_WORDS: dict[Quantity, str] = {
+    "field": "E-field",
+    "spread": "Spread (1 SD)",
+    "coil": "E-field computed from the coil",
+}
 
 UNKNOWN_GREY = 58
 """BA4 before there is a map, of 255."""
@@ -49,7 +57,7 @@ class ProjectionsView(Panel):
     """A newly shown map's pulse, once it has been painted."""
 
     def __init__(self) -> None:
-        super().__init__("BA4 map")
+        super().__init__(TITLES["field"])
         self.scale = ColourScale()
         self.standing = MapStanding("none", "")
         self._geometry: ReceivedGeometry | None = None
@@ -70,12 +78,13 @@ class ProjectionsView(Panel):
 
     def set_map(self, shown: ReceivedMap | None, scale: ColourScale) -> None:
         """Show a map in the colours of a scale."""
-        if shown is not None and shown is not self._map:
+        # Another view of the same map is no new map: its age has been told.
+        if shown is not None and (self._map is None or shown.header is not self._map.header):
             self._unpainted = shown.header.pulse
-        self._map, self.scale = shown, scale
+        self._map, self.scale, self.title = shown, scale, TITLES[scale.quantity]
         values = None
         if shown is not None:
-            values = shown.field if scale.quantity == "field" else shown.spread
+            values = shown.spread if scale.quantity == "spread" else shown.field
         self._pictures = {plane: _image(p, values, scale) for plane, p in self._projections.items()}
         table = np.ascontiguousarray(scale.table)
         self._bar = QImage(table.data, 256, 1, 3 * 256, QImage.Format.Format_RGB888).copy()
@@ -93,17 +102,17 @@ class ProjectionsView(Panel):
     def scale_text(self) -> str:
         """What the colour bar measures."""
         volts = f"{self._map.header.scale_v_per_m:.4g} V/m" if self._map is not None else "? V/m"
-        what = "E-field" if self.scale.quantity == "field" else "Spread (1 SD)"
-        return f"{what}, normalised (1 = {volts})"
+        return f"{SCALE_WORDS[self.scale.quantity]}, normalised (1 = {volts})"
 
     def peak_text(self) -> str:
         """Return the map's largest value."""
         shown = self._map
         if shown is None:
             return ""
-        values = shown.field if self.scale.quantity == "field" else shown.spread
+        values = shown.spread if self.scale.quantity == "spread" else shown.field
         if not np.isfinite(values).any():
-            return "Peak not known"
+            reason = computed_field_reason(shown.header.computed_field_reason)
+            return reason.capitalize() if self.scale.quantity == "coil" else "Peak not known"
         peak = float(np.nanmax(values))
         return f"Peak {peak:.2f} = {peak * shown.header.scale_v_per_m:.0f} V/m"
 
@@ -113,9 +122,10 @@ class ProjectionsView(Panel):
         if shown is None or not np.isfinite(shown.cog_mm).all():
             return []
         sd = np.sqrt(np.maximum(np.diag(shown.cog_cov_mm2), 0.0))
+        errors = [f" \u00b1 {error:.1f}" if math.isfinite(error) else "" for error in sd.tolist()]
         return [
-            f"{name} {minus(f'{value:.1f}')} \u00b1 {error:.1f} mm"
-            for name, value, error in zip(AXIS_NAMES, shown.cog_mm.tolist(), sd.tolist(), strict=True)
+            f"{name} {minus(f'{value:.1f}')}{error} mm"
+            for name, value, error in zip(AXIS_NAMES, shown.cog_mm.tolist(), errors, strict=True)
         ]
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -263,7 +273,8 @@ class ProjectionsView(Panel):
     def _paint_scale(self, painter: QPainter, rect: QRectF) -> None:
         head = QRectF(rect.left(), rect.top(), rect.width(), 24.0)
         draw_text(painter, head, self.scale_text, bold=True)
-        draw_text(painter, head, "[F] field / spread", colour=theme.TEXT_DIM, size_px=theme.SMALL_PX, align=RIGHT)
+        keys = "[F] spread  [C] coil"
+        draw_text(painter, head, keys, colour=theme.TEXT_DIM, size_px=theme.SMALL_PX, align=RIGHT)
         bar = QRectF(rect.left() + 28.0, head.bottom() + 4.0, rect.width() - 56.0, 22.0)
         painter.drawImage(bar, self._bar)
         painter.setPen(QPen(QColor(theme.GRID), 1.0))

@@ -61,6 +61,8 @@ class ReceivedMap:
         (3,) float64.
     cog_cov_mm2
         (3, 3) float64.
+    computed_v_per_m
+        (V,) float, V/m, the field computed from the tracked coil; None if the engine sent none.
     """
 
     header: MapHeader
@@ -68,6 +70,7 @@ class ReceivedMap:
     spread: NDArray[np.floating[Any]]
     cog_mm: NDArray[np.float64]
     cog_cov_mm2: NDArray[np.float64]
+    computed_v_per_m: NDArray[np.floating[Any]] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,12 +144,16 @@ def received_map(header: MapHeader, arrays: ReceivedArrays) -> ReceivedMap:
     """
     what = f"map of pulse {header.pulse}"
     field = _array(what, arrays, "field", "f", (None,))
+    computed = None
+    if "computed_field" in arrays:
+        computed = _array(what, arrays, "computed_field", "f", (len(field),))
     return ReceivedMap(
         header=header,
         field=field,
         spread=_array(what, arrays, "spread", "f", (len(field),)),
         cog_mm=_array(what, arrays, "cog_mm", "f", (3,)),
         cog_cov_mm2=_array(what, arrays, "cog_cov_mm2", "f", (3, 3)),
+        computed_v_per_m=computed,
     )
 
 

@@ -14,7 +14,7 @@ from tools.display.words import Tone, bytes_text, confidence_reason, invalid_rea
 LOW_DISK_BYTES = 2e9
 """Free space below which the window warns."""
 
-STAGES = ("transport", "wait", "extract", "infer", "publish")
+STAGES = ("transport", "wait", "extract", "infer", "field", "publish")
 """In the order in which a pulse passes them."""
 
 

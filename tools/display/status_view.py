@@ -12,11 +12,14 @@ from tools.display.status import Figure, Sign
 
 HEAD_PX = 96
 FOOT_PX = 78
-KEYS = "[S] screenshot   [F] field / spread   [L] log / linear   [R] reset view   [F11] full screen   [Q] quit"
+KEYS = (
+    "[S] screenshot   [F] field / spread   [C] coil's own field   [L] log / linear   [R] reset view   "
+    "[F11] full screen   [Q] quit"
+)
 
 
 class HeadBar(QWidget):
-    """Engine, last pulse, confidence, age of the picture."""
+    """Engine, last pulse, confidence, the coil's own field, age of the picture."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +47,7 @@ class HeadBar(QWidget):
         painter.fillRect(self.rect(), QColor("#431d15" if lost else theme.BACKGROUND))
         if not self.signs:
             return
-        parts = (0.36, 0.19, 0.29, 0.16)
+        parts = (0.28, 0.175, 0.225, 0.175, 0.145)
         left = 12.0
         for index, (sign, part) in enumerate(zip(self.signs, parts, strict=False)):
             width = part * (self.width() - 12.0)

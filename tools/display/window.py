@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from rt_engine.errors import M2MError
 from tools.display import theme
 from tools.display.bars_view import BarsView
+from tools.display.coil_field import coil_sign, coil_view
 from tools.display.colours import ColourScale, Quantity, spread_high
 from tools.display.cortex_view import CortexView
 from tools.display.picture_age import PictureAges
@@ -128,6 +129,7 @@ class DisplayWindow(QWidget):
         for key, act in (
             ("S", self.save_screenshot),
             ("F", self.toggle_quantity),
+            ("C", self.toggle_coil_field),
             ("L", self.toggle_logarithmic),
             ("R", self.reset_view),
             ("F11", self.toggle_full_screen),
@@ -209,10 +211,14 @@ class DisplayWindow(QWidget):
         if shown is not None:
             finite = shown.spread[np.isfinite(shown.spread)]
             self._largest_spread = max(self._largest_spread, float(finite.max(initial=0.0)))
-        high = 1.0 if self._quantity == "field" else spread_high(self._largest_spread)
+        high = spread_high(self._largest_spread) if self._quantity == "spread" else 1.0
         scale = ColourScale(self._quantity, high, old=standing.kind == "old")
         if self._changed("map", shown) | self._changed("scale", (scale,)):
+            if shown is not None and self.state.geometry is not None and self._quantity == "coil":
+                shown = coil_view(shown, self.state.geometry)
             self.projections.set_map(shown, scale)
+            if self._quantity == "coil" and shown is not None and shown.computed_v_per_m is None:
+                shown = None  # on the cortex, nothing is not to look like no field
             # The 3D view is the slowest by far (without a graphics card): the rest does not wait for it.
             self._cortex_waits = (shown, scale)
             QTimer.singleShot(0, self._draw_cortex)
@@ -229,7 +235,7 @@ class DisplayWindow(QWidget):
     def _draw_status(self, now: float) -> None:
         state = self.state
         age = age_sign(self.ages, old=state.map_standing(now).kind == "old")
-        signs = (engine_sign(state, now), pulse_sign(state), confidence_sign(state, now), age)
+        signs = (engine_sign(state, now), pulse_sign(state), confidence_sign(state, now), coil_sign(state, now), age)
         self.head.set_signs(signs, replay=state.session is not None and state.session.replay)
         notice = self._notice if now < self._notice_until else ""
         if not notice and state.last_malformed:
@@ -270,7 +276,12 @@ class DisplayWindow(QWidget):
 
     def toggle_quantity(self) -> None:
         """Show the spread in place of the field, or the field again."""
-        self._quantity = "spread" if self._quantity == "field" else "field"
+        self._quantity = "field" if self._quantity == "spread" else "spread"
+        self.draw()
+
+    def toggle_coil_field(self) -> None:
+        """Show the field computed from the tracked coil in place of the estimate, or the estimate again."""
+        self._quantity = "field" if self._quantity == "coil" else "coil"
         self.draw()
 
     def toggle_logarithmic(self) -> None:

@@ -27,6 +27,16 @@ _INVALID_REASONS = {
     "too_many_pending": "too many pulses were waiting",
 }
 
+_COMPUTED_REASONS = {
+    "no_pose": "no coil pose",
+    "not_tracked": "coil not tracked",
+    "bad_pose": "the coil's pose is no rigid motion",
+    "no_intensity": "stimulator output not known",
+    "not_covered": "coil outside what the basis covers",
+    "no_basis": "no E-field basis of the subject",
+    "other_voxels": "model and subject have other voxels",
+}
+
 _STATUS_WORDS: dict[str, tuple[str, Tone]] = {
     "OK": ("OK", "good"),
     "NO_MEP": ("no MEP", "calm"),
@@ -49,6 +59,11 @@ def state_tone(state: str) -> Tone:
 def invalid_reason(reasons: Sequence[str]) -> str:
     """Say why a trial is not valid."""
     return ", ".join(_INVALID_REASONS.get(reason, readable(reason)) for reason in reasons) or "no reason given"
+
+
+def computed_field_reason(reason: str) -> str:
+    """Say why there is no field computed from the tracked coil."""
+    return _COMPUTED_REASONS.get(reason, readable(reason)) or "no reason given"
 
 
 def status_words(status: str) -> tuple[str, Tone]:
