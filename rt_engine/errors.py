@@ -50,3 +50,19 @@ class CoverageError(DataError):
         super().__init__(message)
         self.residual = residual
         self.limit = limit
+
+
+class ControlError(M2MError):
+    """A control request cannot be understood or carried out, or nobody answers one.
+
+    Parameters
+    ----------
+    message : str
+        What was found, what was expected, what to do.
+    request_id : str
+        Of the request, if it had one that could be read.
+    """
+
+    def __init__(self, message: str, request_id: str = "") -> None:
+        super().__init__(message)
+        self.request_id = request_id

@@ -80,7 +80,7 @@ def test_a_subscriber_that_never_reads_does_not_stop_the_others(publisher, subsc
 
 
 def test_a_port_that_is_taken_is_a_clear_error(publisher):
-    with pytest.raises(M2MError, match="cannot publish at"):
+    with pytest.raises(M2MError, match="cannot listen at"):
         Publisher(publisher.address, "another")
 
 
