@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from trainer.architectures.full_grid import upsampled_convolution
 from trainer.architectures.grid_cells import Shape
 from trainer.architectures.masked_convolution import MaskedConvolutions
+from trainer.architectures.native_decoder import NativeDecoder
+from trainer.architectures.native_library import native_library
 from trainer.architectures.needed_cells import needed_cells
 from trainer.architectures.settings import Form
 
@@ -55,6 +57,8 @@ class Decoder(keras.layers.Layer):
         super().__init__(name="decoder", dtype=dtype)
         self.form: Form = form
         self.cells = needed_cells(voxel, box_shape, final_kernel=final_kernel)
+        library = native_library() if dtype == "float32" and not tf.config.list_physical_devices("GPU") else None
+        self._native = NativeDecoder(self.cells, library) if library and not batch_norm else None
         self._masked = MaskedConvolutions(self.cells)
         self._flat = np.ravel_multi_index(tuple(self.cells.voxel.T), box_shape).astype(np.int32)
         sides = (3, 3, final_kernel)
@@ -122,6 +126,11 @@ class Decoder(keras.layers.Layer):
         return tf.gather(tf.reshape(x, (x.shape[0], -1)), self._flat, axis=1)
 
     def _only_needed(self, latent: tf.Tensor) -> tf.Tensor:
+        if self._native:
+            layers = self.convolutions
+            return self._native.unbounded(
+                latent, [layer.kernel.value for layer in layers], [layer.bias.value for layer in layers]
+            )
         batch = latent.shape[0]
         first, second, last = self.convolutions
         x = tf.nn.relu(self._masked.first(latent, first.kernel, first.bias))

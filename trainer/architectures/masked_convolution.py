@@ -114,10 +114,7 @@ class MaskedConvolutions:
         tf.Tensor
             (batch, V).
         """
-        c = kernel.shape[3]
-        if kernel.shape[0] == 1:
-            kernel = tf.pad(kernel, [[1, 1], [1, 1], [1, 1], [0, 0], [0, 0]])
-        folded = tf.reshape(_folded(kernel), (64, c))
+        folded = folded_kernel(kernel)
         # One channel comes out, so the product comes first: what is then gathered is 32 times less.
         products = tf.reshape(tf.matmul(folded, rows, transpose_b=True), (-1, batch))
         taps = tf.reshape(gather_rows(products, self._last_plan), (-1, 8, batch))
@@ -184,6 +181,13 @@ def _class_products(rows: tf.Tensor, folded: tf.Tensor, plan: GatherPlan, back: 
         return tf.matmul(taps, folded, transpose_b=True), gradient
 
     return multiplied(rows, folded)
+
+
+def folded_kernel(kernel: tf.Tensor) -> tf.Tensor:
+    """(64, c): a 3^3 or 1^3 kernel to one channel, (.., .., .., c, 1), by 8 parities x 8 coarse taps."""
+    if kernel.shape[0] == 1:
+        kernel = tf.pad(kernel, [[1, 1], [1, 1], [1, 1], [0, 0], [0, 0]])
+    return tf.reshape(_folded(kernel), (64, -1))
 
 
 def _folded(kernel: tf.Tensor) -> tf.Tensor:
