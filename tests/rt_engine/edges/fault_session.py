@@ -32,7 +32,14 @@ class FaultySubject:
         What the subject told, in order.
     """
 
-    def __init__(self, *faults: str, pulses: int = 3, interval_s: float = 0.3, **options: Any) -> None:
+    def __init__(
+        self,
+        *faults: str,
+        pulses: int = 3,
+        interval_s: float = 0.3,
+        block_samples: int = BLOCK_SAMPLES,
+        **options: Any,
+    ) -> None:
         source_id = f"faulty-{uuid.uuid4().hex[:12]}"
         names = {role: f"{role} {source_id}" for role in ("emg", "marker", "pose", "stimulator")}
         self.settings = SimulatedSubjectSettings(
@@ -49,7 +56,7 @@ class FaultySubject:
             ),
             feed=FeedSettings(
                 source_id=source_id,
-                block_samples=BLOCK_SAMPLES,
+                block_samples=block_samples,
                 **{f"{role}_name": name for role, name in names.items()},
             ),
             **options,
@@ -144,11 +151,26 @@ class Hearing:
 
     def finish(self, n_trials: int) -> "Hearing":
         """Wait for all pulses to be sent and so many trials to be published; then end the session."""
-        self.sent = self.subject.wait_until_sent()
+        self.subject.wait_until_sent()
+        return self.stop_after(n_trials)
+
+    def stop_after(self, n_trials: int) -> "Hearing":
+        """Wait for so many trials to be published; then end the session, whatever is still to be sent."""
         self.running.wait_for_trials(n_trials)
         self.running.stop()
         self.trials, self.maps = self.running.of("trial"), self.running.of("map")
+        self.sent = self.subject.sent
+        if len(self.sent) < self.subject.session.n_pulses:
+            last = self.trials[-1][0].t_pulse_raw - 1e-3
+            wait_until(lambda: self.sent and self.sent[-1].t_pulse >= last, "the last trial's truth")
         return self
+
+    def served(self) -> list[int]:
+        """Return the pulses that have trials, one each, in the order of the trials."""
+        times = np.array([sent.t_pulse for sent in self.sent])
+        pulses = [int(np.argmin(np.abs(times - header.t_pulse_raw))) for header, _ in self.trials]
+        assert len(set(pulses)) == len(pulses), "a pulse has two trials"
+        return pulses
 
     def close(self) -> None:
         """End session and streams."""
