@@ -27,6 +27,7 @@ class LatencyBudget:
     def __init__(self, budget_ms: Mapping[str, float]) -> None:
         self._budget_ms = dict(budget_ms)
         self._over = ""
+        self._stages: frozenset[str] = frozenset()
         self._in_time = 0
         self.n_over = 0
 
@@ -50,6 +51,9 @@ class LatencyBudget:
         if over:
             self.n_over += 1
             self._in_time = 0
+            if self._over and self._stages.issuperset(over):
+                return  # said already; new numbers with each pulse would be noise
+            self._stages |= set(over)
             told = [f"{name} took {spent[name] / 1e3:.1f} ms of {self._budget_ms[name]:g} ms" for name in over]
             if over == [TOTAL]:
                 slowest = max(stages_us, key=lambda name: 0.0 if name == STAGES[0] else stages_us[name], default="")
@@ -58,4 +62,4 @@ class LatencyBudget:
         elif self._over:
             self._in_time += 1
             if self._in_time >= PULSES_TO_RECOVER:
-                self._over = ""
+                self._over, self._stages = "", frozenset()

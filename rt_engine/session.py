@@ -1,7 +1,7 @@
 """A live session: joins the core to the world and runs the state machine.
 
 One loop in one thread: it sleeps in liblsl until samples come, feeds the core, publishes what comes out, and between
-samples looks after subscribers, clock offsets and health.
+samples looks after subscribers, clock offsets, streams that were lost, disk and health.
 """
 
 import gc
@@ -13,26 +13,25 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from rt_engine.channels import check_baseline
-from rt_engine.companions import StimulatorIntensity
 from rt_engine.edges.clock_offset import now_s
-from rt_engine.edges.lsl_inlets import EventInlet, SampleInlet
-from rt_engine.edges.pose_sample import parse_pose
+from rt_engine.edges.lsl_inlets import SampleInlet
 from rt_engine.edges.publisher import Publisher
 from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import EngineParts, build_engine, load_model
 from rt_engine.errors import M2MError, RecordingError, StreamError
 from rt_engine.health import State
-from rt_engine.pulse import Pulse
-from rt_engine.record_events import Offset, PulseFed, Start, Stop, TimeFed
+from rt_engine.latency_budget import LatencyBudget
+from rt_engine.messages import SessionHeader
+from rt_engine.record_events import StateEntered, Stop
 from rt_engine.result_messages import session_message
 from rt_engine.sample_block import SampleBlock
+from rt_engine.session_inputs import SessionInputs, transport_s
 from rt_engine.session_outputs import SessionOutputs, SessionSummary
-from rt_engine.session_recording import SessionRecording
-from rt_engine.session_streams import SessionStreams
+from rt_engine.session_recording import SessionRecording, stop_orphans
+from rt_engine.session_streams import SessionStreams, StreamChange
 from rt_engine.settings import Settings
 from rt_engine.versions import software_versions
 
@@ -53,6 +52,9 @@ PULL_TIMEOUT_S = 0.05
 
 WARM_FOR_S = 0.015
 """How long code and memory count as warm. A network's map takes 1 ms when they are, and 7 ms half a second later."""
+
+
+WATCHED = (State.READY, State.RUNNING, State.DEGRADED)
 
 
 def new_session_id() -> str:
@@ -90,18 +92,27 @@ class Session:
         self.session_id = session_id or new_session_id()
         self.state = State.RESOLVING
         self.reason = ""
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         self._on_state = on_state
         self._on_result = on_result
         self._stopping = False
         self._model, self._subject = load_model(settings.model)
         if self._model.notice:
             log.warning(self._model.notice)
-        self._recording = SessionRecording(recording, settings.record)
         publisher = Publisher(settings.publish.address, self.session_id)
         self._outputs = SessionOutputs(publisher, self._model, self._subject)
-        self._next_health = -math.inf
-        self._parts: EngineParts | None = None
+        try:
+            self._recording = SessionRecording(recording, settings)
+        except M2MError:
+            self._outputs.close()
+            raise
         self._streams = SessionStreams(settings, lambda: self._stopping)
+        self._regained = ""
+        self._over_budget = False
+        self._budget = LatencyBudget(settings.timing.budget_ms)
+        self._parts: EngineParts | None = None
+        self._inputs: SessionInputs | None = None
+        self._next_health = -math.inf
         self._last_sample_at = math.nan
         self._asked_at = math.nan
         self._pulled_at = math.nan
@@ -134,9 +145,9 @@ class Session:
                 self._end()
             self._recording.stop(lambda: self._enter(State.STOPPED, "closing the recording"))
             self._enter(State.STOPPED, "stopped on request")
+            self._recording.close()
         except Exception as error:
-            self._enter(State.FAILED, str(error))
-            self._recording.stop_after(error)
+            self._fail(error)
             raise
         finally:
             self._streams.close()
@@ -145,59 +156,88 @@ class Session:
         engine = self._parts.engine if self._parts else None
         return self._outputs.summary(engine, self._recording.path if self._recording.record else None)
 
+    def _fail(self, error: Exception) -> None:
+        """Say why the session failed wherever it can still be said, and close what is open."""
+        steps: list[Callable[[], None]] = [
+            lambda: self._enter(State.FAILED, str(error)),
+            lambda: self._recording.stop_after(error),
+            self._recording.close,
+        ]
+        for step in steps:
+            try:
+                step()
+            except M2MError as second:  # such as a log that cannot be written to a full disk
+                error.add_note(str(second))
+
     # -- before the first sample counts ------------------------------------------------------------------------------
 
     def _resolve(self) -> None:
         looked_for = "; ".join(f"{role}: {query}" for role, query in self._streams.wanted.items())
         self._enter(State.RESOLVING, f"looking for the streams {looked_for}")
+        for told in stop_orphans():
+            self._enter(State.RESOLVING, told)
         self._streams.resolve()
 
     def _warm_up(self) -> None:
         self._enter(State.WARMING, "opening the streams and measuring their clocks")
         self._streams.open()
+        if self._stopping:
+            return
         emg = self._streams.emg
-        self._parts = build_engine(
-            self.settings,
-            self._model,
-            emg.labels,
-            emg.units,
-            emg.info.nominal_srate(),
-            time.perf_counter,
-            subject=self._subject,
+        rate_hz = emg.info.nominal_srate()
+        parts = build_engine(
+            self.settings, self._model, emg.labels, emg.units, rate_hz, time.perf_counter, subject=self._subject
         )
+        self._take_parts(parts)
         for _ in range(REHEARSALS):
-            self._outputs.rehearse(self._parts.engine.rehearse())
-        self._check_signal(emg, self._parts)
-        self._outputs.announce(
-            session_message(
-                self._model,
-                self._parts.channels,
-                self._parts.criteria,
-                self._parts.sweep,
-                started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                nominal_rate_hz=emg.info.nominal_srate(),
-                trigger_source=self.settings.trigger.source,
-                streams=self._streams.descriptions,
-                versions=software_versions(),
-                replay=False,
-            )
-        )
-        if self._recording.wanted:
+            self._outputs.rehearse(parts.engine.rehearse())
+        self._check_signal(emg, parts)
+        announced = self._announce(parts)
+        if self._recording.wanted and not self._stopping:
+            self._recording.begin(announced, self._model.info.n_voxels)
             self._start_recording(emg)
+
+    def _take_parts(self, parts: EngineParts) -> None:
+        self._parts = parts
+        self._inputs = SessionInputs(self.settings, self.session_id, self._streams, parts.engine, self._outputs.note)
+
+    def _announce(self, parts: EngineParts) -> SessionHeader:
+        header = session_message(
+            self._model,
+            parts.channels,
+            parts.criteria,
+            parts.sweep,
+            started_at=self._started_at,
+            nominal_rate_hz=self._streams.emg.info.nominal_srate(),
+            trigger_source=self.settings.trigger.source,
+            streams=self._streams.descriptions,
+            versions=software_versions(),
+            replay=False,
+        )
+        self._outputs.announce(header)
+        return header
 
     def _check_signal(self, emg: SampleInlet, parts: EngineParts) -> None:
         """Wait for the first samples (an open stream need not flow) and look whether they can be EMG."""
-        self._enter(State.WARMING, "waiting for the first EMG samples")
+        silent = {inlet.role for inlet in self._streams.events.values() if inlet.info.nominal_srate() > 0.0}
+        self._enter(State.WARMING, "waiting for the first samples of " + ", ".join(["emg", *sorted(silent)]))
         wanted = math.ceil(BASELINE_CHECK_S * emg.info.nominal_srate())
         blocks: list[np.ndarray[Any, np.dtype[np.float32]]] = []
         deadline = time.monotonic() + FIRST_SAMPLES_TIMEOUT_S
-        while sum(len(block) for block in blocks) < wanted and not self._stopping:
+        while (silent or sum(len(block) for block in blocks) < wanted) and not self._stopping:
             if time.monotonic() > deadline:
+                n = sum(len(block) for block in blocks)
+                if n >= wanted:
+                    raise StreamError(
+                        f"no sample of {', '.join(sorted(silent))} came in {FIRST_SAMPLES_TIMEOUT_S:g} s, though the "
+                        "stream states a rate and is open. Check that its source is running"
+                    )
                 raise StreamError(
-                    f"the EMG stream {emg.query.name!r} is open, but {sum(len(b) for b in blocks)} samples came in "
+                    f"the EMG stream {emg.query.name!r} is open, but {n} samples came in "
                     f"{FIRST_SAMPLES_TIMEOUT_S:g} s; expected at least {wanted}. Check that the amplifier is running"
                 )
             blocks.append(emg.pull(PULL_TIMEOUT_S)[0])
+            silent -= {inlet.role for inlet, _, _ in self._streams.pull_events()}
             self._look_after()
         if not self._stopping:
             first = np.concatenate(blocks)[:, parts.channels.columns].astype(np.float64) * parts.channels.scale_to_uv
@@ -206,10 +246,10 @@ class Session:
     def _start_recording(self, emg: SampleInlet) -> None:
         recording = self._recording
         self._enter(State.WARMING, f"starting LabRecorder for {recording.path}")
-        recording.start(self.session_id, self._streams.recorded)
+        recording.start(self.session_id, self._streams.recorded, lambda: self._stopping)
         self._outputs.record = recording.record
         deadline = time.monotonic() + RECORDED_TIMEOUT_S
-        while not recording.holds_samples_of(emg.query.name) and not self._stopping:
+        while not self._stopping and not recording.holds_samples_of(emg.query.name):
             if time.monotonic() > deadline:
                 raise RecordingError(
                     f"LabRecorder has written no sample of {emg.query.name!r} to {recording.path} in "
@@ -219,6 +259,8 @@ class Session:
             self._look_after()
 
     def _begin(self) -> None:
+        if self._streams.troubles:
+            raise StreamError("; ".join(self._streams.troubles))
         # What was allocated so far stays; the collector need never look at it again during the session.
         gc.collect()
         gc.freeze()
@@ -228,23 +270,19 @@ class Session:
     # -- while it runs -----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        emg = self._streams.emg
-        engine = self._require_parts().engine
+        inputs = self._require_inputs()
         self._last_sample_at = now_s()
         while not self._stopping:
             self._asked_at = now_s()
-            samples, stamps = emg.pull(PULL_TIMEOUT_S)
+            samples, stamps = self._streams.pull(PULL_TIMEOUT_S)
             self._pulled_at = now_s()
-            self._take_events()
+            self._deliver(inputs.feed_events())
             if stamps.size:
-                if engine.n_samples == 0:
-                    self._note_start(float(stamps[0]))
                 self._last_sample_at = self._pulled_at
-                clock = emg.clock
-                block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
-                self._deliver(engine.feed_samples(block), block)
-            if stamps.size < emg.MAX_SAMPLES:  # else more samples wait
-                self._expire()
+                self._deliver(*inputs.feed_samples(samples, stamps))
+            if stamps.size < self._streams.emg.MAX_SAMPLES:  # else more samples wait
+                # What was overdue when samples were last asked for: if we were held up since, they may wait by now.
+                self._deliver(inputs.expire(self._asked_at))
                 self._keep_warm()
             self._look_after()
 
@@ -255,119 +293,75 @@ class Session:
             self._outputs.rehearse(parts.engine.rehearse())
             self._warm_at = now_s()
 
-    def _note_start(self, first_stamp: float) -> None:
-        names = {role: inlet.query.name for role, inlet in self._streams.events.items()}
-        clock = self._streams.emg.clock
-        self._outputs.note(
-            Start(
-                session=self.session_id,
-                settings=msgspec.to_builtins(self.settings),
-                model_sha256=self._model.info.sha256,
-                emg=self._streams.emg.query.name,
-                markers=names.get("markers", ""),
-                pose=names.get("pose", ""),
-                intensity=names.get("intensity", ""),
-                first_stamp=first_stamp,
-                offset=clock.offset_s,
-                uncertainty=clock.uncertainty_s,
-            )
-        )
-
-    def _take_events(self) -> None:
-        engine = self._require_parts().engine
-        for role, inlet in self._streams.events.items():
-            for values, stamp in inlet.pull():
-                t = stamp + inlet.clock.offset_s
-                if role == "markers":
-                    self._take_marker(str(values[0]), stamp, inlet)
-                elif role == "pose":
-                    pose = parse_pose(values, t)
-                    if pose:
-                        engine.feed_pose(pose)
-                elif isinstance(values[0], float):
-                    engine.feed_intensity(StimulatorIntensity(t, values[0]))
-
-    def _take_marker(self, label: str, stamp: float, inlet: EventInlet) -> None:
-        labels = self.settings.trigger.marker_labels
-        if labels and label not in labels:
-            return
-        if not math.isfinite(stamp):
-            raise StreamError(f"the marker stream sent {label!r} with the time {stamp}; expected a finite one")
-        engine = self._require_parts().engine
-        pulse = Pulse(stamp, inlet.clock.offset_s, inlet.clock.uncertainty_s, label)
-        self._outputs.note(
-            PulseFed(
-                n=engine.n_samples,
-                t_raw=pulse.t_raw,
-                offset=pulse.clock_offset,
-                uncertainty=pulse.clock_uncertainty,
-                label=label,
-            )
-        )
-        self._deliver(engine.feed_pulse(pulse))
-
-    def _expire(self) -> None:
-        """Give up what was overdue when samples were last asked for: if we were held up since, they may wait by now."""
-        engine = self._require_parts().engine
-        if not engine.assembler.n_pending:
-            return
-        results = engine.feed_time(self._asked_at)
-        if results:
-            self._outputs.note(TimeFed(n=engine.n_samples, t=self._asked_at))
-        self._deliver(results)
-
     def _deliver(self, results: list[PulseResult], block: SampleBlock | None = None) -> None:
         """Hand results on; `block` is the one whose samples completed them, if samples did."""
         parts = self._require_parts()
         for result in results:
-            transport_s = self._transport_s(result, block, parts.engine.n_samples)
-            self._outputs.deliver(result, parts.channels, self._pulled_at, transport_s)
+            transport = transport_s(result, block, parts.engine.n_samples, self._pulled_at)
+            total_us = self._outputs.deliver(result, parts.channels, self._pulled_at, transport)
+            if total_us is not None:
+                self._budget.take(result.stages_us, total_us)
+        for result in results:  # only now: nobody who waits for a map should wait for the disk
+            self._recording.add(result)
             if result.trial.valid and self.state == State.READY:
                 self._enter(State.RUNNING, "pulses arrive")
             self._on_result(result)
-
-    def _transport_s(self, result: PulseResult, block: SampleBlock | None, n_samples: int) -> float:
-        """Return how long the last needed sample took from its own stamp into our hands; NaN if none was waited for."""
-        if block is None or not result.trial.valid:
-            return math.nan
-        last_needed = result.trial.first_index + result.trial.sweep_uv.shape[1] - 1
-        in_block = last_needed - (n_samples - len(block.stamps))
-        if in_block < 0:
-            return math.nan
-        return self._pulled_at - float(block.stamps[in_block]) - block.clock_offset
 
     def _look_after(self) -> None:
         """Do what else must be done, never waiting."""
         self._outputs.publisher.serve_subscribers()
         now = now_s()
-        for inlet in self._streams.inlets:
-            changed = inlet.clock.poll(now)
-            if changed and inlet.role == "emg" and self._parts and self._parts.engine.n_samples:
-                self._outputs.note(
-                    Offset(
-                        n=self._parts.engine.n_samples,
-                        offset=inlet.clock.offset_s,
-                        uncertainty=inlet.clock.uncertainty_s,
-                    )
-                )
-        self._watch()
+        for inlet in self._streams.poll_clocks(now):
+            if inlet.role == "emg" and self._inputs:
+                self._inputs.note_offset()
+        if self.state in WATCHED:
+            # Not until now: time in which we were held up is no silence of the stream.
+            silence_s = self._asked_at - self._last_sample_at
+            for change in self._streams.look_after(silence_s):
+                self._take_change(change)
+            silent = silence_s > self.settings.streams.stall_s
+            self._recording.look_after(now, samples_flow=not silent)
+            self._watch(f"no EMG sample for {self.settings.streams.stall_s:g} s" if silent else "")
         if now >= self._next_health:
             self._send_health(now)
 
-    def _watch(self) -> None:
-        if self.state not in (State.READY, State.RUNNING, State.DEGRADED):
-            return
-        trouble = ""
-        # Not until now: time in which we were held up is no silence of the stream.
-        silence = self._asked_at - self._last_sample_at
-        if silence > self.settings.streams.stall_s:
-            trouble = f"no EMG sample for {self.settings.streams.stall_s:g} s"
-        else:
-            trouble = self._recording.trouble
+    def _take_change(self, change: StreamChange) -> None:
+        """Note that a stream was lost, or is back."""
+        parts = self._require_parts()
+        self._recording.log(
+            "stream_lost" if change.outage_s is None else "stream_back",
+            role=change.role,
+            name=change.name,
+            source_id=change.source_id,
+            outage_s=change.outage_s,
+            n_samples=parts.engine.n_samples,
+            reason=change.text,
+        )
+        self._require_inputs().note_change(change)
+        if change.outage_s is not None:
+            self._regained = change.text
+            self._announce(parts)
+
+    def _watch(self, silence: str) -> None:
+        """Be DEGRADED as long as something is wrong, and say what."""
+        troubles = [*self._streams.troubles]
+        if silence and not self._streams.emg_is_lost:
+            troubles.append(silence)
+        if self._recording.wanted:
+            troubles += [
+                f"the {role} stream is no longer recorded: {why}" for role, why in self._streams.taken_as.items()
+            ]
+            troubles += self._recording.troubles
+        troubles += [self._budget.trouble] if self._budget.trouble else []
+        trouble = "; ".join(troubles)
         if trouble and self.reason != trouble:
             self._enter(State.DEGRADED, trouble)
         elif not trouble and self.state == State.DEGRADED:
-            self._enter(State.RUNNING, "samples flow again")
+            seen = self._require_parts().engine.assembler.n_pulses > 0
+            back = self._regained or ("pulses are in time again" if self._over_budget else "samples flow again")
+            self._regained = ""
+            self._enter(State.RUNNING if seen else State.READY, back)
+        self._over_budget = bool(self._budget.trouble)
 
     # -- at the end --------------------------------------------------------------------------------------------------
 
@@ -385,12 +379,20 @@ class Session:
             raise M2MError("the session has no engine yet")
         return self._parts
 
+    def _require_inputs(self) -> SessionInputs:
+        if self._inputs is None:
+            raise M2MError("the session has no engine yet")
+        return self._inputs
+
     def _enter(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason
         log.info("%s: %s", state, reason)
         self._on_state(state, reason)
-        self._send_health(now_s())
+        now, n = now_s(), self._parts.engine.n_samples if self._parts else 0
+        self._outputs.note(StateEntered(n=n, t=now, state=state, reason=reason))
+        self._send_health(now)
         self._outputs.publisher.serve_subscribers()
+        self._recording.log("state", state=state, reason=reason, n_samples=n)
 
     def _send_health(self, now: float) -> None:
         self._next_health = now + self.settings.publish.health_period_s

@@ -12,6 +12,7 @@ from rt_engine.edges.publisher import Publisher
 from rt_engine.engine import Engine, PulseResult
 from rt_engine.field.subject_file import Subject
 from rt_engine.health import LatencyStatistics, State
+from rt_engine.latency_budget import TOTAL
 from rt_engine.messages import HealthHeader, SessionHeader, encode
 from rt_engine.model_file import Model
 from rt_engine.record_events import Event, Result
@@ -86,7 +87,7 @@ class SessionOutputs:
         if self.record is not None:
             self.record.push(event)
 
-    def deliver(self, result: PulseResult, channels: ChannelMap, pulled_at: float, transport_s: float) -> None:
+    def deliver(self, result: PulseResult, channels: ChannelMap, pulled_at: float, transport_s: float) -> float | None:
         """Publish, record and count one result.
 
         Parameters
@@ -99,6 +100,11 @@ class SessionOutputs:
             When the last samples came into our hands, s, LSL clock; NaN in a replay.
         transport_s
             From the last needed sample's own stamp to `pulled_at`; NaN if none was waited for.
+
+        Returns
+        -------
+        float or None
+            From `pulled_at` to the map handed over, microseconds; None in a replay and for a trial without a map.
         """
         live = math.isfinite(pulled_at)
         if live:
@@ -107,10 +113,11 @@ class SessionOutputs:
                 stages["transport"] = max(transport_s, 0.0) * 1e6
             known = sum(stages.get(stage, 0.0) for stage in ("extract", "infer", "field"))
             stages["wait"] = max((now_s() - pulled_at) * 1e6 - known, 0.0)
-        self._publish(result, len(channels.muscles), pulled_at, live)
+        total_us = self._publish(result, len(channels.muscles), pulled_at, live)
         if result.meps is not None and result.map is not None:
             self.digest.add(result.meps.amplitude_uv, result.map.field)
         self._note_result(result)
+        return total_us
 
     def health(
         self,
@@ -175,7 +182,7 @@ class SessionOutputs:
         """Close the publisher."""
         self.publisher.close()
 
-    def _publish(self, result: PulseResult, n_muscles: int, pulled_at: float, live: bool) -> None:
+    def _publish(self, result: PulseResult, n_muscles: int, pulled_at: float, live: bool) -> float | None:
         begin = now_s()
         map_frames = map_message(result)
         trial_header, trial_arrays = trial_message(result, n_muscles)
@@ -189,10 +196,13 @@ class SessionOutputs:
         if live:
             trial_header.t_available, trial_header.t_sent = pulled_at, sent
         self.publisher.send(trial_header, trial_arrays)
-        if map_frames and live:
-            for stage, microseconds in result.stages_us.items():
-                self.latency.add(stage, microseconds)
-            self.latency.add("engine", (sent - pulled_at) * 1e6)
+        if not (map_frames and live):
+            return None
+        total_us = (sent - pulled_at) * 1e6
+        for stage, microseconds in result.stages_us.items():
+            self.latency.add(stage, microseconds)
+        self.latency.add(TOTAL, total_us)
+        return total_us
 
     def _note_result(self, result: PulseResult) -> None:
         if self.record is None:

@@ -1,12 +1,35 @@
-"""The recording of a session: LabRecorder beside it, and the engine's own record in the same file."""
+"""What of a session goes to disk: LabRecorder beside it, the engine's record in the same file, and its folder.
 
+LabRecorder writes the raw streams, from a process of its own. A recording under the name `recording.xdf` is part of a
+session's folder, which `SessionStore` fills trial by trial; under another name it stands alone.
+"""
+
+import logging
+import math
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
+from rt_engine.edges import recorder_orphans
 from rt_engine.edges.engine_record import EngineRecord
 from rt_engine.edges.recorder import Recorder
+from rt_engine.edges.session_store import KEEP_FREE_MB, RECORDING_FILE, SessionStore
+from rt_engine.engine import PulseResult
 from rt_engine.errors import RecordingError
-from rt_engine.settings import Record, StreamQuery
+from rt_engine.messages import SessionHeader
+from rt_engine.settings import Settings, StreamQuery
+
+log = logging.getLogger(__name__)
+
+LOOK_PERIOD_S = 1.0
+"""How often disk and file are looked at."""
+
+GROWS_WITHIN_S = 10.0
+"""LabRecorder writes twice a second; a file that stands still for longer is no recording."""
+
+ENOUGH_AGAIN = 1.1
+"""Times the limit: above, disk space counts as enough again, so that the state does not flicker."""
 
 
 class SessionRecording:
@@ -17,17 +40,24 @@ class SessionRecording:
     path
         XDF file to record to, or None.
     settings
-        Of the recording.
+        Of the session.
 
     Raises
     ------
     RecordingError
-        If the file exists or the disk is too full.
+        If the file exists, its folder holds a session already, or the disk is too full.
     """
 
-    def __init__(self, path: Path | None, settings: Record) -> None:
-        self._recorder = Recorder(path, settings.min_free_mb) if path else None
+    def __init__(self, path: Path | None, settings: Settings) -> None:
+        self._settings = settings
+        self._recorder = Recorder(path, settings.record.min_free_mb) if path else None
+        self._store = SessionStore(path.parent) if path and path.name == RECORDING_FILE else None
         self.record: EngineRecord | None = None
+        self._next_look = -math.inf
+        self._size = 0
+        self._grown_at = math.nan
+        self._low_on_disk = ""
+        self._stands_still = ""
 
     @property
     def wanted(self) -> bool:
@@ -36,22 +66,61 @@ class SessionRecording:
 
     @property
     def path(self) -> Path | None:
-        """The file, whether it is there yet or not; None for a session that is not recorded."""
+        """The XDF file, whether it is there yet or not; None for a session that is not recorded."""
         return self._recorder.path if self._recorder else None
 
     @property
     def running_path(self) -> Path | None:
-        """The file that is being written, or None."""
+        """The XDF file that is being written, or None."""
         return self._recorder.path if self._recorder and self._recorder.running else None
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with it; empty if nothing is."""
-        if self._recorder and self.record and not self._recorder.running:
-            return "LabRecorder has ended by itself: nothing is being recorded any more"
-        return ""
+    def n_stored(self) -> int | None:
+        """Trials in the session's folder; None if there is none."""
+        return self._store.n_trials if self._store else None
 
-    def start(self, session: str, streams: Sequence[StreamQuery]) -> None:
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with it, for people; empty if nothing is."""
+        ended = ""
+        if self._recorder and self.record and not self._recorder.running:
+            ended = "LabRecorder has ended by itself: nothing is being recorded any more"
+        return [text for text in (ended, self._low_on_disk, self._stands_still if not ended else "") if text]
+
+    def begin(self, session: SessionHeader, n_voxels: int) -> None:
+        """Open the session's folder for trials.
+
+        Raises
+        ------
+        RecordingError
+            If a file cannot be written.
+        """
+        if self._store:
+            self._store.begin(session, self._settings, n_voxels)
+
+    def add(self, result: PulseResult) -> None:
+        """Append one trial to the session's folder, if there is one.
+
+        Raises
+        ------
+        RecordingError
+            If it cannot be written.
+        """
+        if self._store:
+            self._store.add(result)
+
+    def log(self, event: str, **fields: Any) -> None:
+        """Write one line to the session's log, if there is one.
+
+        Raises
+        ------
+        RecordingError
+            If it cannot be written.
+        """
+        if self._store:
+            self._store.log(event, **fields)
+
+    def start(self, session: str, streams: Sequence[StreamQuery], cancelled: Callable[[], bool]) -> None:
         """Start LabRecorder; it is at work only once `holds_samples_of` says so.
 
         Raises
@@ -62,7 +131,7 @@ class SessionRecording:
         if self._recorder is None:
             raise RecordingError("the session was not to be recorded")
         self.record = EngineRecord(session)
-        self._recorder.start([*streams, StreamQuery(name=self.record.name)])
+        self._recorder.start([*streams, StreamQuery(name=self.record.name)], cancelled)
 
     def holds_samples_of(self, stream: str) -> bool:
         """Whether samples of a stream are in the file, and the engine's record is listened to.
@@ -72,8 +141,40 @@ class SessionRecording:
         """
         return bool(self._recorder and self.record and self.record.heard and self._recorder.has_samples_of(stream))
 
+    def look_after(self, now: float, *, samples_flow: bool) -> None:
+        """Look at the disk and whether the file grows, now and then.
+
+        Parameters
+        ----------
+        now
+            LSL clock, s.
+        samples_flow
+            Whether there is something to be recorded.
+
+        Raises
+        ------
+        RecordingError
+            If the disk is as good as full: what is open can just be closed.
+        """
+        path = self.running_path
+        if path is None or now < self._next_look:
+            return
+        self._next_look = now + LOOK_PERIOD_S
+        free_mb = shutil.disk_usage(path.parent).free / 1e6
+        if free_mb < KEEP_FREE_MB:
+            raise RecordingError(
+                f"{free_mb:.1f} MB are free in {path.parent}: the session ends while its files can still be closed; "
+                "all that was recorded can be read. Make room and start a new session"
+            )
+        limit = self._settings.record.low_free_mb
+        if free_mb < limit:
+            self._low_on_disk = f"less than {limit:g} MB are free in {path.parent}: make room or end the session"
+        elif free_mb > ENOUGH_AGAIN * limit:
+            self._low_on_disk = ""
+        self._watch_growth(path, now, samples_flow)
+
     def stop(self, entering: Callable[[], None] = lambda: None) -> None:
-        """Close the file, if it is open; `entering` is called before, since it takes seconds.
+        """Close the XDF file, if it is open; `entering` is called before, since it takes seconds.
 
         Raises
         ------
@@ -82,12 +183,42 @@ class SessionRecording:
         """
         if self._recorder and self._recorder.running:
             entering()
+        if self._recorder:
             self._recorder.stop()
 
     def stop_after(self, error: Exception) -> None:
-        """Close the file after an error; what goes wrong then stands beside that error."""
+        """Close the XDF file after an error; what goes wrong then stands beside that error."""
         try:
-            if self._recorder:
-                self._recorder.stop()
+            self.stop()
         except RecordingError as second:
             error.add_note(str(second))
+
+    def close(self) -> None:
+        """Close the session's folder.
+
+        Raises
+        ------
+        RecordingError
+            If that goes wrong; what was added can be read all the same.
+        """
+        if self._store:
+            self._store.close()
+
+    def _watch_growth(self, path: Path, now: float, samples_flow: bool) -> None:
+        size = path.stat().st_size if path.exists() else 0
+        if size != self._size or not samples_flow or math.isnan(self._grown_at):
+            self._size, self._grown_at = size, now
+            self._stands_still = ""
+        elif now - self._grown_at > GROWS_WITHIN_S:
+            self._stands_still = f"LabRecorder has written nothing to {path} for {GROWS_WITHIN_S:g} s"
+
+
+def stop_orphans() -> list[str]:
+    """Stop LabRecorders that engines left behind when they died; return a line for people about each."""
+    told = []
+    for orphan in recorder_orphans.orphans():
+        by_itself = recorder_orphans.stop(orphan)
+        how = "has closed it by itself" if by_itself else "was ended; what it had written can be read"
+        told.append(f"LabRecorder (process {orphan.pid}) of an engine that died was recording {orphan.path}: it {how}")
+        log.warning(told[-1])
+    return told

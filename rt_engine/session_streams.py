@@ -1,15 +1,70 @@
-"""The streams of a session: finds them, opens them, and keeps them in hand by their role."""
+"""The streams of a session: finds them, opens them, and finds a lost one again.
 
+A stream that is lost degrades the session at once. It is looked for until it is back; until then its role is empty. It
+is taken again only with the very channels that it had, so that no channel can stand for another muscle than before.
+"""
+
+import itertools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, resolve
+import numpy as np
+from numpy.typing import NDArray
+
+from rt_engine.edges.clock_offset import now_s
+from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, StreamLostError, resolve
+from rt_engine.edges.stream_search import Before, StreamSearch
 from rt_engine.errors import M2MError
 from rt_engine.messages import StreamDescription
 from rt_engine.pulse import MARKER
 from rt_engine.settings import Settings, StreamQuery
 
 log = logging.getLogger(__name__)
+
+SILENT_SEARCH_S = 3.0
+"""A stream that is silent for so long may have been started again elsewhere, with a connection that never ended."""
+
+CONSEQUENCE = {
+    "emg": "no pulse can be served",
+    "pose": "trials have no coil pose",
+    "intensity": "trials keep the last intensity that was told",
+}
+
+
+@dataclass(frozen=True)
+class StreamChange:
+    """A stream was lost, or is back.
+
+    Attributes
+    ----------
+    role, name, source_id
+        Of the stream, as it is from now on.
+    t
+        When, s, LSL clock.
+    outage_s
+        How long it was away; None when it was lost.
+    text
+        The same for people.
+    """
+
+    role: str
+    name: str
+    source_id: str
+    t: float
+    outage_s: float | None
+    text: str
+
+
+Search: TypeAlias = StreamSearch[SampleInlet] | StreamSearch[EventInlet]
+
+
+@dataclass
+class _Outage:
+    inlet: Inlet
+    since: float
+    search: Search
 
 
 class SessionStreams:
@@ -28,7 +83,11 @@ class SessionStreams:
         self._cancelled = cancelled
         self._emg: SampleInlet | None = None
         self.events: dict[str, EventInlet] = {}
-        self._only_recorded: list[StreamQuery] = []
+        self._outages: dict[str, _Outage] = {}
+        self._taken_as: dict[str, str] = {}
+        self._changes: list[StreamChange] = []
+        self._silent_search: StreamSearch[SampleInlet] | None = None
+        self._old_searches: list[Search] = []
 
     @property
     def wanted(self) -> dict[str, StreamQuery]:
@@ -39,7 +98,7 @@ class SessionStreams:
 
     @property
     def emg(self) -> SampleInlet:
-        """The EMG stream.
+        """The EMG stream; while it is lost, what it was.
 
         Raises
         ------
@@ -56,8 +115,9 @@ class SessionStreams:
 
     @property
     def inlets(self) -> list[Inlet]:
-        """All inlets, the EMG stream's first."""
-        return [*([self._emg] if self._emg else []), *self.events.values()]
+        """All inlets of streams that are there, the EMG stream's first."""
+        emg = [self._emg] if self._emg and "emg" not in self._outages else []
+        return [*emg, *self.events.values()]
 
     @property
     def descriptions(self) -> list[StreamDescription]:
@@ -67,7 +127,7 @@ class SessionStreams:
     @property
     def recorded(self) -> list[StreamQuery]:
         """Which streams a recording must hold."""
-        return [*(inlet.query for inlet in self.inlets), *self._only_recorded]
+        return [inlet.query for inlet in self.inlets]
 
     def resolve(self) -> bool:
         """Find exactly one stream for each role; return False if that was cancelled.
@@ -81,9 +141,6 @@ class SessionStreams:
         if found is None:
             return False
         self._emg = SampleInlet(found.pop("emg"), "emg")
-        if self._settings.trigger.source != MARKER and "markers" in found:
-            info = found.pop("markers")  # worth keeping also where pulses come from the trigger channel
-            self._only_recorded.append(StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id()))
         self.events = {role: EventInlet(info, role) for role, info in found.items()}
         return True
 
@@ -97,15 +154,183 @@ class SessionStreams:
         """
         timeout = self._settings.streams.resolve_timeout_s
         for inlet in self.inlets:
-            inlet.open(timeout)
+            inlet.open(timeout, self._cancelled)
         for inlet in self.inlets:  # all streams measure theirs at the same time
-            inlet.wait_for_clock(timeout)
+            if not self._cancelled():
+                inlet.wait_for_clock(timeout, self._cancelled)
 
     def flush(self) -> None:
         """Drop all that has piled up, and log how much that was."""
         log.info("flushed before the start: %s samples", {inlet.role: inlet.flush() for inlet in self.inlets})
 
+    def pull(self, timeout_s: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Take EMG samples as `SampleInlet.pull` does; none while the stream is lost."""
+        outage = self._outages.get("emg")
+        if outage is None:
+            try:
+                return self.emg.pull(timeout_s)
+            except StreamLostError as error:
+                outage = self._lose(self.emg, error)
+        outage.search.wait(timeout_s)
+        return np.empty((0, 0), dtype=np.float32), np.empty(0, dtype=np.float64)
+
+    def pull_events(self) -> Iterator[tuple[EventInlet, list[str | float], float]]:
+        """Take what the other streams have said, without waiting: inlet, values, raw stamp in s."""
+        for inlet in list(self.events.values()):
+            try:
+                told = inlet.pull()
+            except StreamLostError as error:
+                self._lose(inlet, error)
+                continue
+            for values, stamp in told:
+                yield inlet, values, stamp
+
+    def poll_clocks(self, now: float) -> list[Inlet]:
+        """Ask for clock offsets if it is time to; return the inlets whose offset has changed."""
+        changed = []
+        for inlet in self.inlets:
+            try:
+                if inlet.poll_clock(now):
+                    changed.append(inlet)
+            except StreamLostError as error:
+                self._lose(inlet, error)
+        return changed
+
+    def look_after(self, silence_s: float) -> list[StreamChange]:
+        """Take streams that were found again; return what has changed since the last call.
+
+        Parameters
+        ----------
+        silence_s
+            For how long no EMG sample has come.
+        """
+        for role, outage in list(self._outages.items()):
+            found = outage.search.take()
+            if found is not None:
+                self._take_again(role, outage, *found)
+        self._search_while_silent(silence_s)
+        changes, self._changes = self._changes, []
+        return changes
+
+    @property
+    def emg_is_lost(self) -> bool:
+        """Whether the EMG stream is away."""
+        return "emg" in self._outages
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong with streams, for people; empty if nothing is."""
+        texts = []
+        for role, outage in self._outages.items():
+            consequence = CONSEQUENCE.get(role) or self._consequence_of_markers()
+            texts.append(f"the {role} stream {outage.inlet.query.name!r} is lost, {consequence}: {outage.search.why}")
+        return texts
+
+    @property
+    def taken_as(self) -> dict[str, str]:
+        """Role of each stream that came back under another source_id -> what there is to be said of it."""
+        return self._taken_as
+
     def close(self) -> None:
-        """Let all streams go."""
+        """Let all streams go, and end all searches."""
+        searches = [*(outage.search for outage in self._outages.values()), *self._old_searches]
+        searches += [self._silent_search] if self._silent_search else []
+        for search in searches:
+            search.cancel()
         for inlet in self.inlets:
             inlet.close()
+        for search in searches:
+            search.join()
+
+    def _consequence_of_markers(self) -> str:
+        if self._settings.trigger.source == MARKER:
+            return "no pulse is seen"
+        return "pulses have no second source"
+
+    def _lose(self, inlet: Inlet, error: StreamLostError) -> _Outage:
+        log.warning("%s", error)
+        role = inlet.role
+        if role == "emg":
+            if self._silent_search is not None:
+                self._retire(self._silent_search)
+                self._silent_search = None
+            search: Search = StreamSearch(SampleInlet, role, self._before(inlet))
+        else:
+            del self.events[role]
+            search = StreamSearch(EventInlet, role, self._before(inlet))
+        inlet.close()
+        self._outages[role] = outage = _Outage(inlet, now_s(), search)
+        self._tell(inlet, outage.since, None, str(error))
+        return outage
+
+    def _before(self, inlet: Inlet, alive: bool = False) -> Before:
+        info = inlet.info
+        return Before(
+            query=self.wanted[inlet.role],
+            name=info.name(),
+            type=info.type(),
+            source_id=info.source_id(),
+            hostname=info.hostname(),
+            uid=inlet.uid,
+            alive=alive,
+        )
+
+    def _take_again(self, role: str, outage: _Outage, inlet: Any, why: str) -> None:
+        unlike = _unlike(outage.inlet, inlet)
+        if unlike:
+            outage.search.refuse(f"it came back {unlike}, so it is not taken: undo that, or start a new session")
+            return
+        outage.search.release()
+        self._old_searches.append(outage.search)
+        del self._outages[role]
+        now = now_s()
+        away_s = now - outage.since
+        if why:
+            self._taken_as[role] = why
+        text = f"the {role} stream {inlet.query.name!r} is back after {away_s:.1f} s" + (f": {why}" if why else "")
+        self._tell(inlet, now, away_s, text)
+        if role == "emg":
+            self._emg = inlet
+        else:
+            self.events[role] = inlet
+
+    def _search_while_silent(self, silence_s: float) -> None:
+        if "emg" in self._outages:
+            return
+        search = self._silent_search
+        if silence_s < SILENT_SEARCH_S:
+            if search is not None:
+                self._retire(search)
+                self._silent_search = None
+            return
+        if search is None:
+            self._silent_search = StreamSearch(SampleInlet, "emg", self._before(self.emg, alive=True))
+        elif search.take() is not None:
+            self._silent_search = None
+            silent = self.emg
+            log.warning("the EMG stream %r was started again elsewhere", silent.query.name)
+            silent.close()
+            self._outages["emg"] = outage = _Outage(silent, now_s() - silence_s, search)
+            self._tell(silent, outage.since, None, f"the emg stream {silent.query.name!r} fell silent")
+
+    def _retire(self, search: Search) -> None:
+        search.cancel()
+        self._old_searches.append(search)
+
+    def _tell(self, inlet: Inlet, t: float, outage_s: float | None, text: str) -> None:
+        query = inlet.query
+        self._changes.append(StreamChange(inlet.role, query.name, query.source_id, t, outage_s, text))
+
+
+def _unlike(before: Inlet, after: Inlet) -> str:
+    """Say in what a stream that came back differs from what it was; empty if in nothing that matters."""
+    was, now = before.info, after.info
+    if now.channel_count() != was.channel_count():
+        return f"with {now.channel_count()} channels instead of {was.channel_count()}"
+    if now.nominal_srate() != was.nominal_srate():
+        return f"at {now.nominal_srate():g} Hz instead of {was.nominal_srate():g}"
+    for what, old, new in (("label", before.labels, after.labels), ("unit", before.units, after.units)):
+        for number, pair in enumerate(itertools.zip_longest(old, new), start=1):
+            if pair[0] != pair[1]:
+                return f"with channel {number} under the {what} {pair[1]!r} instead of {pair[0]!r}"
+    return ""

@@ -8,6 +8,7 @@ import numpy as np
 import pylsl
 from numpy.typing import NDArray
 from pylsl.util import LostError
+from pylsl.util import TimeoutError as LslTimeoutError
 
 from rt_engine.edges.clock_offset import ClockOffset
 from rt_engine.errors import StreamError
@@ -21,6 +22,13 @@ RESOLVE_ROUND_S = 1.0
 
 BUFFER_S = 60
 """What an inlet holds if nobody pulls, s."""
+
+SLICE_S = 0.5
+"""How long liblsl may wait at a stretch: bounds how late an end of the session is noticed."""
+
+
+class StreamLostError(StreamError):
+    """The source of an open stream is gone: its program ended, or its computer closed the connection."""
 
 
 def describe(info: pylsl.StreamInfo, role: str) -> StreamDescription:
@@ -110,6 +118,9 @@ def _the_one(
 class Inlet:
     """One open stream.
 
+    liblsl's own recovery stays off: it goes over to whatever appears under the same source_id without a word, also if
+    that has its channels in another order.
+
     Parameters
     ----------
     info
@@ -121,26 +132,38 @@ class Inlet:
     def __init__(self, info: pylsl.StreamInfo, role: str) -> None:
         self.role = role
         self.query = StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id())
-        self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=True, as_numpy=True)
+        self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False, as_numpy=True)
         self.clock = ClockOffset(self._inlet)
         self.info: pylsl.StreamInfo = info
 
-    def open(self, timeout_s: float) -> None:
+    def open(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Subscribe, fetch the full description, and begin to measure the clock offset.
+
+        Parameters
+        ----------
+        timeout_s
+            How long to wait for an answer.
+        cancelled
+            Asked twice a second; if it says yes, waiting ends, and the stream is not open.
 
         Raises
         ------
         StreamError
             If the stream does not answer in time.
         """
-        try:
-            self.info = self._inlet.info(timeout=timeout_s)
-            self._inlet.open_stream(timeout=timeout_s)
-        except (pylsl.util.TimeoutError, LostError) as error:
-            raise self._mute(timeout_s) from error
-        self.clock.begin()
 
-    def wait_for_clock(self, timeout_s: float) -> None:
+        def ask(slice_s: float) -> None:
+            try:
+                self.info = self._inlet.info(timeout=slice_s)
+                self._inlet.open_stream(timeout=slice_s)
+            except LslTimeoutError as late:
+                raise TimeoutError from late
+
+        self._insist(ask, timeout_s, cancelled)
+        if not cancelled():
+            self.clock.begin()
+
+    def wait_for_clock(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Wait for the first clock offset.
 
         Raises
@@ -148,16 +171,44 @@ class Inlet:
         StreamError
             If it does not come in time.
         """
-        try:
-            self.clock.warm_up(timeout_s)
-        except TimeoutError as error:
-            raise self._mute(timeout_s) from error
+        self._insist(self.clock.warm_up, timeout_s, cancelled)
 
-    def _mute(self, timeout_s: float) -> StreamError:
-        return StreamError(
-            f"the {self.role} stream {self.query.name!r} was seen but does not answer within {timeout_s:g} s: "
-            "check the firewall and that its source still runs"
-        )
+    def poll_clock(self, now: float) -> bool:
+        """Ask for the clock offset if it is time to; return whether it has changed.
+
+        Raises
+        ------
+        StreamLostError
+            If the stream is gone.
+        """
+        try:
+            return self.clock.poll(now)
+        except LostError as error:
+            raise self._lost() from error
+
+    def _insist(self, ask: Callable[[float], None], timeout_s: float, cancelled: Callable[[], bool]) -> None:
+        """Ask in slices until there is an answer."""
+        deadline = time.monotonic() + timeout_s
+        while not cancelled():
+            try:
+                ask(min(SLICE_S, timeout_s))
+                return
+            except LostError as error:
+                raise self._lost() from error
+            except TimeoutError as error:
+                if time.monotonic() >= deadline:
+                    raise StreamError(
+                        f"the {self.role} stream {self.query.name!r} was seen but does not answer within "
+                        f"{timeout_s:g} s: check the firewall and that its source still runs"
+                    ) from error
+
+    def _lost(self) -> StreamLostError:
+        return StreamLostError(f"the {self.role} stream {self.query.name!r} is lost: its source has gone")
+
+    @property
+    def uid(self) -> str:
+        """Identity of this very run of the stream's source."""
+        return str(self.info.uid())
 
     @property
     def description(self) -> StreamDescription:
@@ -200,15 +251,15 @@ class SampleInlet(Inlet):
 
         Raises
         ------
-        StreamError
-            If the stream is gone for good.
+        StreamLostError
+            If the stream is gone.
         """
         try:
             samples, stamps = self._inlet.pull_chunk(
                 timeout=timeout_s, max_samples=self.MAX_SAMPLES, min_samples=1, as_numpy=True
             )
         except LostError as error:
-            raise StreamError(f"the {self.role} stream {self.query.name!r} is lost") from error
+            raise self._lost() from error
         return samples.astype(np.float32, copy=False), stamps
 
 
@@ -216,11 +267,17 @@ class EventInlet(Inlet):
     """A stream of single events: text markers, coil poses, stimulator settings."""
 
     def pull(self) -> list[tuple[list[str | float], float]]:
-        """Take all events that wait, without waiting: (values, raw stamp in s)."""
+        """Take all events that wait, without waiting: (values, raw stamp in s).
+
+        Raises
+        ------
+        StreamLostError
+            If the stream is gone.
+        """
         try:
             values, stamps = self._inlet.pull_chunk(timeout=0.0, max_samples=64, as_numpy=True)
         except LostError as error:
-            raise StreamError(f"the {self.role} stream {self.query.name!r} is lost") from error
+            raise self._lost() from error
         events = []
         for row, stamp in zip(values, stamps, strict=True):
             decoded = [v.decode(errors="replace") if isinstance(v, bytes) else float(v) for v in row.tolist()]

@@ -13,12 +13,13 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+from rt_engine.edges import recorder_orphans
 from rt_engine.edges.xdf_chunks import streams_with_samples
 from rt_engine.errors import RecordingError
 from rt_engine.settings import StreamQuery
@@ -32,8 +33,9 @@ START_ATTEMPTS = 5
 """LabRecorder listens for streams for one second only, which a busy network or computer may exceed."""
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 20.0
-"""Closing the file takes up to 5 s: LabRecorder looks for its end as often as it measures clocks."""
+STOP_TIMEOUT_S = 8.0
+"""Closing the file takes up to 5 s: LabRecorder looks for its end as often as it measures clocks. With `DRAIN_S` it
+must be less than the 10 s in which a session has to end; one that takes longer is left to close its file by itself."""
 
 LOOK_S = 0.02
 """How often LabRecorder's words are looked at until it has started."""
@@ -74,11 +76,19 @@ class Recorder:
                 "(record.min_free_mb). Make room or record elsewhere"
             )
         self._process: subprocess.Popen[bytes] | None = None
+        self._note: Path | None = None
         self._words: IO[bytes] | None = None
         self._running = False
 
-    def start(self, streams: Sequence[StreamQuery]) -> None:
+    def start(self, streams: Sequence[StreamQuery], cancelled: Callable[[], bool] = lambda: False) -> None:
         """Start, and return when all streams are being recorded.
+
+        Parameters
+        ----------
+        streams
+            What to record.
+        cancelled
+            Asked all the time; if it says yes, LabRecorder is not waited for any more, and `stop` closes its file.
 
         Raises
         ------
@@ -88,9 +98,12 @@ class Recorder:
         program = labrecorder_program()
         command = [str(program), str(self.path), *(_predicate(stream) for stream in streams)]
         for attempt in range(1, START_ATTEMPTS + 1):
-            said = self._launch(command, len(streams))
+            said = self._launch(command, len(streams), cancelled)
             if not said:
                 break
+            if cancelled():
+                self._kill()
+                return
             self._kill()
             lacking = " / ".join(line for line in said.splitlines() if NOT_FOUND in line)
             if not lacking or attempt == START_ATTEMPTS:
@@ -123,8 +136,12 @@ class Recorder:
         process = self._process
         try:
             process.communicate(b"\n", timeout=STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        except subprocess.TimeoutExpired as late:
+            raise RecordingError(
+                f"LabRecorder did not close {self.path} within {STOP_TIMEOUT_S:g} s and is left to do so by itself "
+                f"(process {process.pid}); the next start looks after it. Wait until it has ended before you copy the "
+                "file"
+            ) from late
         code = process.wait()
         said = self._said()
         self._kill()
@@ -134,7 +151,7 @@ class Recorder:
                 "written can be read"
             )
 
-    def _launch(self, command: list[str], n_streams: int) -> str:
+    def _launch(self, command: list[str], n_streams: int, cancelled: Callable[[], bool]) -> str:
         """Start the program; return nothing once all streams are being recorded, else what was said."""
         handle, name = tempfile.mkstemp(prefix="m2m-labrecorder-", suffix=".log")
         self._words = open(name, "rb")
@@ -147,14 +164,17 @@ class Recorder:
             os.close(handle)
             with contextlib.suppress(OSError):  # Windows keeps a file that is open
                 os.unlink(name)
+        self._note = recorder_orphans.remember(self._process.pid, self.path)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             ended = self._process.poll() is not None
             said = self._said()
             if NOT_FOUND in said or ended:
                 return said or f"it ended at once, with exit code {self._process.returncode}"
-            if said.count(STARTED) >= n_streams:
+            if said.count(STARTED) >= n_streams or (cancelled() and STARTED in said):
                 return ""
+            if cancelled():
+                return "it was not waited for"
             time.sleep(LOOK_S)
         return f"it did not start within {START_TIMEOUT_S:g} s; it said: {_last_line(self._said())}"
 
@@ -170,6 +190,7 @@ class Recorder:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            recorder_orphans.forget(self._note)
             if self._process.stdin:
                 with contextlib.suppress(OSError):
                     self._process.stdin.close()

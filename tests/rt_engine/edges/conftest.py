@@ -51,14 +51,17 @@ class Amplifier:
         uv_per_unit: float = 1.0,
         peak_uv: float = 800.0,
         block: int = 8,
+        source_id: str = "",
+        name: str = "",
+        peaks_of: tuple[str, ...] = (),
     ) -> None:
-        self.source_id = f"test-{uuid.uuid4().hex}"
+        self.source_id = source_id or f"test-{uuid.uuid4().hex}"
         self.labels = labels
         self.sent: list[np.ndarray] = []
         self.pulse_samples: list[int] = []
         self._uv_per_unit = uv_per_unit
         self._block = block
-        self._peak = np.array([peak_uv * (ARTICLE_MUSCLES.index(name) + 1) / 15 for name in labels])
+        self._peak = np.array([peak_uv * (ARTICLE_MUSCLES.index(muscle) + 1) / 15 for muscle in peaks_of or labels])
         self._rng = np.random.default_rng(5)
         self._lock = threading.Lock()
         self._pulses: list[int] = []
@@ -67,7 +70,8 @@ class Amplifier:
         self._end = threading.Event()
         self._n = 0
         self._n_sent = 0
-        info = pylsl.StreamInfo(f"EMG {self.source_id}", "EMG", len(labels) + 1, RATE, pylsl.cf_float32, self.source_id)
+        name = name or f"EMG {self.source_id}"
+        info = pylsl.StreamInfo(name, "EMG", len(labels) + 1, RATE, pylsl.cf_float32, self.source_id)
         info.set_channel_labels([*labels, "TTL"])
         info.set_channel_units([unit] * len(labels) + ["au"])
         self._outlet = pylsl.StreamOutlet(info)
@@ -120,10 +124,11 @@ class Amplifier:
         return (window.max(axis=0) - window.min(axis=0)) * self._uv_per_unit
 
     def close(self) -> None:
-        """Let the streams go."""
+        """Let the streams go; again does nothing."""
         self._end.set()
         self._thread.join()
-        del self._outlet, self.markers
+        self.__dict__.pop("_outlet", None)
+        self.__dict__.pop("markers", None)
 
     def _run(self) -> None:
         while not self._end.is_set():
@@ -224,10 +229,11 @@ def session_settings(amplifier: Amplifier, **tables: dict[str, Any]) -> Settings
             "resolve_timeout_s": 20.0,
         },
         "model": {"path": str(MODEL), "provider": "cpu"},
-        "publish": {"address": "tcp://127.0.0.1:*", "health_period_s": 0.1},
-        "record": {"min_free_mb": 10.0},
+        "publish": {"address": "tcp://127.0.0.1:*", "control_address": "tcp://127.0.0.1:*", "health_period_s": 0.1},
+        "record": {"min_free_mb": 10.0, "low_free_mb": 10.0},
         # No pulse is given up because the machine is slow; the tests of that set their own.
-        "timing": {"expire_s": TIMEOUT_S},
+        # Nor does the session's state say that it is; that, too, is for the tests of it.
+        "timing": {"expire_s": TIMEOUT_S, "budget_ms": {"engine": 1e3 * TIMEOUT_S}},
     }
     for table, values in tables.items():
         raw[table] = {**raw.get(table, {}), **values}

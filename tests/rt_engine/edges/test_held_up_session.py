@@ -34,7 +34,8 @@ class World:
     def __init__(self) -> None:
         self.now = T0
         self.stop = lambda: None
-        self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5, poll=lambda now: False)
+        self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5)
+        self.poll_clock = lambda now: False
         self._stamps = T0 + np.arange(N) / RATE
         self._samples = np.random.default_rng(0).normal(0.0, 3.0, (N, len(ARTICLE_MUSCLES) + 1)).astype(np.float32)
         self._samples[:, -1] = np.isin(np.arange(N), PULSES)
@@ -57,7 +58,7 @@ def test_it_loses_no_pulse_and_blames_no_stream(monkeypatch, held_up_s):
         {
             "model": {"path": str(MODEL), "provider": "cpu"},
             "publish": {"address": "tcp://127.0.0.1:*"},
-            "timing": {"expire_s": 0.3},
+            "timing": {"expire_s": 0.3, "budget_ms": {}},  # the engine's own clock goes on
             "streams": {"stall_s": 0.3},
         }
     )
@@ -72,7 +73,8 @@ def test_it_loses_no_pulse_and_blames_no_stream(monkeypatch, held_up_s):
     session = Session(settings, on_state=lambda state, _: states.append(state), on_result=hold_up)
     world.stop = session.stop
     session._streams.emg = world
-    session._parts = build_engine(settings, load_model(settings.model)[0], [*ARTICLE_MUSCLES, "TTL"], ["uV"] * 16, RATE)
+    model, _ = load_model(settings.model)
+    session._take_parts(build_engine(settings, model, [*ARTICLE_MUSCLES, "TTL"], ["uV"] * 16, RATE))
     session.state = State.READY
     try:
         session._loop()

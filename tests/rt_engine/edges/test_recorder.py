@@ -142,12 +142,15 @@ def test_a_file_that_was_not_closed_cleanly_is_told(recorder):
         made.stop(drain_s=0.0)
 
 
-def test_a_program_that_does_not_end_is_ended(recorder, monkeypatch):
+def test_a_program_that_does_not_end_in_time_is_named_and_left_to_close_its_file(recorder, monkeypatch):
     monkeypatch.setattr(module, "STOP_TIMEOUT_S", 0.2)
     made = recorder(FOUND + STARTED + "exec sleep 600\n")
     made.start(STREAMS)
-    with pytest.raises(RecordingError, match="did not close"):
+    process = made._process
+    with pytest.raises(RecordingError, match=rf"did not close .* is left to do so by itself \(process {process.pid}\)"):
         made.stop(drain_s=0.0)
+    assert process.poll() is None
+    made._kill()
 
 
 def test_a_platform_without_labrecorder_is_told(monkeypatch, tmp_path):

@@ -1,0 +1,190 @@
+"""What a session feeds to the core, and the same as events for the record: a replay feeds just that."""
+
+import math
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from rt_engine.companions import StimulatorIntensity
+from rt_engine.edges.lsl_inlets import EventInlet
+from rt_engine.edges.pose_sample import parse_pose
+from rt_engine.engine import Engine, PulseResult
+from rt_engine.pulse import MARKER, Pulse
+from rt_engine.record_events import (
+    Event,
+    IntensityFed,
+    Offset,
+    PoseFed,
+    PulseFed,
+    ReferenceFed,
+    Start,
+    StreamBack,
+    StreamLost,
+    TimeFed,
+)
+from rt_engine.sample_block import SampleBlock
+from rt_engine.session_streams import SessionStreams, StreamChange
+from rt_engine.settings import Settings
+
+
+class SessionInputs:
+    """Feeds an engine, and notes what it was fed.
+
+    Parameters
+    ----------
+    settings, session_id
+        Of the session.
+    streams
+        Where samples and events come from.
+    engine
+        What is fed.
+    note
+        Takes the events for the record.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        session_id: str,
+        streams: SessionStreams,
+        engine: Engine,
+        note: Callable[[Event], None],
+    ) -> None:
+        self._settings = settings
+        self._session_id = session_id
+        self._streams = streams
+        self._engine = engine
+        self._note = note
+        self._emg_back: StreamChange | None = None
+
+    def feed_samples(
+        self, samples: NDArray[np.float32], stamps: NDArray[np.float64]
+    ) -> tuple[list[PulseResult], SampleBlock]:
+        """Feed EMG samples with their raw stamps; returns what came of them, and the block that they made."""
+        clock = self._streams.emg.clock
+        if self._engine.n_samples == 0:
+            self._note_start(float(stamps[0]))
+        elif self._emg_back:
+            self._note_return(self._emg_back, float(stamps[0]))
+        self._emg_back = None
+        block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
+        return self._engine.feed_samples(block), block
+
+    def feed_events(self) -> list[PulseResult]:
+        """Feed what the other streams have said meanwhile."""
+        engine = self._engine
+        results: list[PulseResult] = []
+        for inlet, values, stamp in self._streams.pull_events():
+            t = stamp + inlet.clock.offset_s
+            if inlet.role == "markers":
+                results += self._feed_marker(inlet, values[0], stamp)
+            elif inlet.role == "pose":
+                pose = parse_pose(values, t)
+                if pose:
+                    self._note(PoseFed.of(engine.n_samples, pose))
+                    engine.feed_pose(pose)
+            elif isinstance(values[0], float):
+                intensity = StimulatorIntensity(t, values[0])
+                self._note(IntensityFed.of(engine.n_samples, intensity))
+                engine.feed_intensity(intensity)
+        return results
+
+    def expire(self, t: float) -> list[PulseResult]:
+        """Give up pulses whose samples were overdue at `t`, s, LSL clock."""
+        engine = self._engine
+        results = engine.feed_time(t) if engine.assembler.n_pending else []
+        if results:
+            self._note(TimeFed(n=engine.n_samples, t=t))
+        return results
+
+    def note_offset(self) -> None:
+        """Note that the EMG stream's clock offset has changed."""
+        if self._engine.n_samples:
+            clock = self._streams.emg.clock
+            self._note(Offset(n=self._engine.n_samples, offset=clock.offset_s, uncertainty=clock.uncertainty_s))
+
+    def note_change(self, change: StreamChange) -> None:
+        """Note that a stream was lost, or is back; of the EMG stream, with its first sample."""
+        if change.outage_s is None:
+            n = self._engine.n_samples
+            self._note(StreamLost(n=n, t=change.t, role=change.role, name=change.name, reason=change.text))
+        elif change.role == "emg":
+            self._emg_back = change
+        else:
+            self._note_return(change, None)
+
+    def _feed_marker(self, inlet: EventInlet, value: str | float, stamp: float) -> list[PulseResult]:
+        label = value if isinstance(value, str) else f"{value:g}"
+        trigger, engine = self._settings.trigger, self._engine
+        if trigger.marker_labels and label not in trigger.marker_labels:
+            return []
+        pulse = Pulse(stamp, inlet.clock.offset_s, inlet.clock.uncertainty_s, label)
+        if trigger.source == MARKER:
+            self._note(PulseFed.of(engine.n_samples, pulse))
+            return engine.feed_pulse(pulse)
+        self._note(ReferenceFed.of(engine.n_samples, pulse))
+        return engine.feed_reference(pulse)
+
+    def _note_start(self, first_stamp: float) -> None:
+        names = {role: inlet.query.name for role, inlet in self._streams.events.items()}
+        clock = self._streams.emg.clock
+        self._note(
+            Start(
+                session=self._session_id,
+                settings=msgspec.to_builtins(self._settings),
+                model_sha256=self._engine.model_sha256,
+                emg=self._streams.emg.query.name,
+                markers=names.get("markers", ""),
+                pose=names.get("pose", ""),
+                intensity=names.get("intensity", ""),
+                first_stamp=first_stamp,
+                offset=clock.offset_s,
+                uncertainty=clock.uncertainty_s,
+            )
+        )
+
+    def _note_return(self, change: StreamChange, first_stamp: float | None) -> None:
+        self._note(
+            StreamBack(
+                n=self._engine.n_samples,
+                t=change.t,
+                role=change.role,
+                name=change.name,
+                source_id=change.source_id,
+                outage_s=change.outage_s or 0.0,
+                reason=change.text,
+                first_stamp=first_stamp,
+            )
+        )
+        if change.role == "emg":
+            self.note_offset()
+
+
+def transport_s(result: PulseResult, block: SampleBlock | None, n_samples: int, pulled_at: float) -> float:
+    """Return how long the last needed sample of a result took from its own stamp into our hands.
+
+    Parameters
+    ----------
+    result
+        Of the engine.
+    block
+        The one whose samples completed it, if samples did.
+    n_samples
+        How many had been fed with it.
+    pulled_at
+        When they came, s, LSL clock.
+
+    Returns
+    -------
+    float
+        Seconds; NaN if no sample was waited for.
+    """
+    if block is None or not result.trial.valid:
+        return math.nan
+    last_needed = result.trial.first_index + result.trial.sweep_uv.shape[1] - 1
+    in_block = last_needed - (n_samples - len(block.stamps))
+    if in_block < 0:
+        return math.nan
+    return pulled_at - float(block.stamps[in_block]) - block.clock_offset
