@@ -28,8 +28,8 @@ class DemoScore:
     engine_ms
         Of it, from the sample in the engine's hands to the message sent.
     stages_ms
-        Stage -> p50 and p99; ``receive`` (pushed to pulled), ``wait``, ``extract``, ``infer``, ``publish``, ``deliver``
-        (sent to received) follow one another.
+        Stage -> p50 and p99; ``receive`` (pushed to pulled), ``wait``, ``extract``, ``infer``, ``field``, ``publish``,
+        ``deliver`` (sent to received) follow one another.
     mep_error_pct
         Largest relative error of an amplitude against max - min of the very samples sent.
     mep_noise_free_error_pct
@@ -164,7 +164,7 @@ def _score_maps(result: DemoScore, served: list[tuple[int, ReceivedPulse]], sent
 
 def _score_latency(result: DemoScore, served: list[tuple[int, ReceivedPulse]], truth: Truth) -> None:
     stages: dict[str, list[float]] = {
-        name: [] for name in ("receive", "wait", "extract", "infer", "publish", "deliver")
+        name: [] for name in ("receive", "wait", "extract", "infer", "field", "publish", "deliver")
     }
     total, engine = [], []
     for i, pulse in served:
@@ -174,9 +174,9 @@ def _score_latency(result: DemoScore, served: list[tuple[int, ReceivedPulse]], t
         total.append((pulse.received_at - truth.pushed_at[i]) * 1e3)
         engine.append((header.t_sent - header.t_available) * 1e3)
         stages["receive"].append((header.t_available - truth.pushed_at[i]) * 1e3)
-        for name in ("wait", "extract", "infer"):
+        for name in ("wait", "extract", "infer", "field"):
             stages[name].append(header.stages_us.get(name, 0.0) / 1e3)
-        known = sum(header.stages_us.get(name, 0.0) for name in ("wait", "extract", "infer")) / 1e3
+        known = sum(header.stages_us.get(name, 0.0) for name in ("wait", "extract", "infer", "field")) / 1e3
         stages["publish"].append(max(engine[-1] - known, 0.0))
         stages["deliver"].append((pulse.received_at - header.t_sent) * 1e3)
     result.latency_ms = _quantiles(total)

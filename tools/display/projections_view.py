@@ -40,7 +40,7 @@ TITLES: dict[Quantity, str] = {"field": "BA4 map", "spread": "BA4 map: spread", 
 SCALE_WORDS: dict[Quantity, str] = {
     "field": "E-field",
     "spread": "Spread (1 SD)",
-    "coil": "E-field computed from the coil",
+    "coil": "Coil's E-field",
 }
 
 UNKNOWN_GREY = 58
@@ -85,6 +85,8 @@ class ProjectionsView(Panel):
         values = None
         if shown is not None:
             values = shown.spread if scale.quantity == "spread" else shown.field
+            if not np.isfinite(values).any():
+                values = None
         self._pictures = {plane: _image(p, values, scale) for plane, p in self._projections.items()}
         table = np.ascontiguousarray(scale.table)
         self._bar = QImage(table.data, 256, 1, 3 * 256, QImage.Format.Format_RGB888).copy()
@@ -264,7 +266,8 @@ class ProjectionsView(Panel):
             draw_text(painter, where, text, colour=colour, size_px=theme.LARGE_PX)
             top += 28.0
         space = self._geometry.header.space.partition(":")[0] if self._geometry is not None else ""
-        for text in ("\u00b1 1 SD; ellipse: 95 %", "each pixel: maximum", f"in {space}"):
+        made = "from pose and intensity" if self.scale.quantity == "coil" else "\u00b1 1 SD; ellipse: 95 %"
+        for text in (made, "each pixel: maximum", f"in {space}"):
             where = QRectF(rect.left(), top, rect.width(), 20.0)
             draw_text(painter, where, text, colour=theme.TEXT_DIM, size_px=theme.SMALL_PX)
             top += 20.0

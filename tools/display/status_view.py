@@ -47,7 +47,7 @@ class HeadBar(QWidget):
         painter.fillRect(self.rect(), QColor("#431d15" if lost else theme.BACKGROUND))
         if not self.signs:
             return
-        parts = (0.28, 0.175, 0.225, 0.175, 0.145)
+        parts = (0.26, 0.2, 0.22, 0.175, 0.145)
         left = 12.0
         for index, (sign, part) in enumerate(zip(self.signs, parts, strict=False)):
             width = part * (self.width() - 12.0)

@@ -30,11 +30,11 @@ _INVALID_REASONS = {
 _COMPUTED_REASONS = {
     "no_pose": "no coil pose",
     "not_tracked": "coil not tracked",
-    "bad_pose": "the coil's pose is no rigid motion",
-    "no_intensity": "stimulator output not known",
-    "not_covered": "coil outside what the basis covers",
-    "no_basis": "no E-field basis of the subject",
-    "other_voxels": "model and subject have other voxels",
+    "bad_pose": "pose is no rigid motion",
+    "no_intensity": "stimulator output unknown",
+    "not_covered": "outside the basis' coverage",
+    "no_basis": "subject without E-field basis",
+    "other_voxels": "model of other voxels",
 }
 
 _STATUS_WORDS: dict[str, tuple[str, Tone]] = {

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rt_engine.messages import (
     Arrays,
+    FieldAgreement,
     GeometryHeader,
     Header,
     HealthHeader,
@@ -170,10 +171,11 @@ class FakeSession:
         strength: float = 1.0,
         peak: int | None = None,
         skip: int = 0,
+        computed_reason: str = "",
     ) -> None:
         """Send a pulse's trial and, if it is valid, its map.
 
-        `peak` is the voxel where the field is largest.
+        `peak` is the voxel where the field is largest. With a `computed_reason` there is no field of the coil.
         """
         pulse = self.n_pulses
         self.n_pulses += 1
@@ -220,8 +222,14 @@ class FakeSession:
                 scale_v_per_m=SCALE_V_PER_M,
                 confidence="low" if low else "ok",
                 confidence_reasons=low,
+                computed_field_reason=computed_reason,
             )
-            self.send(header, self.map_arrays(center, strength))
+            arrays = dict(self.map_arrays(center, strength))
+            if not computed_reason:
+                arrays["computed_field"] = (self.coil_field(center), "V/m")
+                header.computed_field_residual = 0.0014
+                header.computed_field_agreement = FieldAgreement(correlation=0.87, nrmse=0.31, cog_distance_mm=4.25)
+            self.send(header, arrays)
         self.send(trial, _trial_arrays(sweep, mep, np.where(mep >= 50.0, 21.5, np.nan)), skip=skip)
 
     def map_arrays(self, center: NDArray[np.float64], strength: float = 1.0) -> Arrays:
@@ -237,6 +245,10 @@ class FakeSession:
             "cog_cov_mm2": (cov, "mm^2"),
             "mep_normalised": (np.zeros(len(self.muscles), dtype=np.float32), "1"),
         }
+
+    def coil_field(self, center: NDArray[np.float64]) -> NDArray[np.float32]:
+        distance = np.linalg.norm(self.voxel_mm - center - np.array([4.0, 0.0, 0.0]), axis=1)
+        return (110.0 * np.exp(-0.5 * (distance / 18.0) ** 2)).astype(np.float32)
 
     def _amplitudes(self, center: NDArray[np.float64], strength: float) -> NDArray[np.float64]:
         along = np.linspace(self.voxel_mm[:, 0].min(), self.voxel_mm[:, 0].max(), len(self.muscles) + 2)[1:-1]

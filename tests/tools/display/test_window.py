@@ -245,6 +245,25 @@ def test_f_changes_between_field_and_spread_with_colours_of_its_own(live: Live) 
     assert "E-field" in said(live.window.projections)
 
 
+def test_c_changes_between_the_estimate_and_the_coils_own_field(live: Live) -> None:
+    live.start()
+    live.pulse(peak=10)
+    assert "Coil's own field: r 0.87 CoG 4.2 mm off, NRMSE 0.31" in said(live.window.head)
+    estimate, aged = pixels(live.window.projections), len(live.ages._since_needed_ms)
+    press(live.window, Qt.Key.Key_C)
+    assert "Coil's E-field, normalised (1 = 98.5 V/m)" in said(live.window.projections)
+    assert live.window.projections.title == "The coil's own field"
+    computed = pixels(live.window.projections)
+    assert not np.array_equal(computed, estimate)
+    assert len(live.ages._since_needed_ms) == aged, "another view of a map is no new picture of a pulse"
+    live.pulse(computed_reason="not_covered")
+    assert "Outside the basis' coverage" in said(live.window.projections)
+    colours = lookup_table(theme.FIELD_COLOURS)[60:]
+    assert count(pixels(live.window.projections), colours) < count(computed, colours) - 5_000, "only the bar is left"
+    press(live.window, Qt.Key.Key_C)
+    assert live.window.projections.title == "BA4 map"
+
+
 def test_l_changes_the_axis_of_the_bars(live: Live) -> None:
     live.start()
     live.pulse(peak=10)
