@@ -25,6 +25,10 @@ _INVALID_REASONS = {
     "too_late": "it was reported too late",
     "no_time": "the marker has no time",
     "too_many_pending": "too many pulses were waiting",
+    "duplicate": "samples in the sweep came twice",
+    "clock_step": "the stream's clock was set",
+    "trigger_disagreement": "trigger sources disagree on its time",
+    "trigger_unconfirmed": "another trigger source did not see it",
 }
 
 _COMPUTED_REASONS = {
@@ -98,14 +102,14 @@ def confidence_reason(reasons: Sequence[str]) -> str:
             about_muscles[cause].append(muscle)
     said = []
     for cause, muscles in about_muscles.items():
-        text = _STATUS_WORDS.get(cause.upper(), (readable(cause), "warn"))[0]
+        text = _INVALID_REASONS.get(cause) or _STATUS_WORDS.get(cause.upper(), (readable(cause), "warn"))[0]
         said.append(f"{text}: {', '.join(muscles)}" if muscles else text)
     return "; ".join(said)
 
 
 def trigger_words(source: str) -> str:
     """Name the source of the pulses."""
-    return {"ttl": "TTL", "marker": "marker stream"}.get(source, readable(source))
+    return {"ttl": "TTL", "marker": "marker stream", "artefact": "stimulus artefact"}.get(source, readable(source))
 
 
 def readable(code: str) -> str:
