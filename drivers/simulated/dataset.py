@@ -198,6 +198,7 @@ def _stimulation_set(
         navigated = compute_fields(session.source, protocol, protocol.pose_navigated, session.percent_mso)
         field = navigated[pulses]
     status = np.where(mep_uv < FLOOR_UV, int(MepStatus.NO_MEP), 0)
+    status |= np.where(np.isnan(mep_uv), int(MepStatus.SAMPLES_MISSING), 0)
     status |= np.where(session.preactivated[pulses], int(MepStatus.PREACTIVATED), 0)
     status[:, [name in settings.emg.flat_muscles for name in settings.muscles]] |= int(MepStatus.FLAT)
     return StimulationSet(

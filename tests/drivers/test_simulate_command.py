@@ -181,6 +181,26 @@ def test_what_arrives_is_the_session_to_the_bit(
     assert outputs[-1, 0] == session.percent_mso[3]
 
 
+def test_faults_are_told_when_it_is_ready_and_where_they_strike(
+    start: Callable[..., subprocess.Popen[str]], unique: str, tmp_path: Path
+) -> None:
+    truth_path = tmp_path / "truth.stim.h5"
+    child = start(
+        *("--pulses", "3", "--interval-s", "0.25", "--lead-in-s", "0.3", "--truth", str(truth_path)),
+        *("--fault", "nan:pulse=1,channel=ADM", "--fault", "restart:pulse=2,at_ms=70,for_ms=20,source_id=other"),
+    )
+    nan = "nan:pulse=1,at_ms=30.0,channel=ADM,for_ms=0.5"
+    assert event(child, "ready")["faults"] == [nan, "restart:pulse=2,at_ms=70.0,for_ms=20.0,stream=emg,source_id=other"]
+    assert [event(child, "pulse")["faults"] for _ in range(3)] == [[], ["nan"], []]
+    opened = event(child, "opened")
+    assert opened["source_id"] == f"{unique}-emg-restarted"
+    assert event(child, "done")["pulses_sent"] == 3
+    data = read_stimulation_set(truth_path)
+    assert nan in data.source
+    assert np.isnan(data.mep_uv[1, ARTICLE_MUSCLES.index("ADM")])
+    assert np.isfinite(data.mep_uv).sum() == 3 * 15 - 1
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_leaves_the_truth_of_what_was_sent(
     start: Callable[..., subprocess.Popen[str]], tmp_path: Path, number: signal.Signals
