@@ -62,6 +62,8 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
         The same after the last step.
     onednn
         Whether TensorFlow took oneDNN's kernels, as it does by itself where the processor has AVX512-VNNI.
+    compiled
+        Whether the masked decoder could be compiled (`trainer.architectures.native_library`).
     """
 
     step_ms: list[float]
@@ -69,6 +71,7 @@ class StepCost(msgspec.Struct, frozen=True, kw_only=True):
     base_mb: float
     peak_mb: float
     onednn: bool
+    compiled: bool
 
 
 def measure_step(task: StepCostTask) -> StepCost:
@@ -77,6 +80,7 @@ def measure_step(task: StepCostTask) -> StepCost:
     from tensorflow.python.framework.test_util import IsMklEnabled  # TensorFlow tells it nowhere else
 
     from trainer.architectures.family import InverseNetwork, build_network
+    from trainer.architectures.native_library import native_library
     from trainer.network_fitting import fit_network
 
     voxel = np.load(task.mask)
@@ -111,7 +115,14 @@ def measure_step(task: StepCostTask) -> StepCost:
     gradients = tape.gradient(loss, [variable.value for variable in variables])
     np.savez(task.gradients, **{f"{k}": gradient.numpy() for k, gradient in enumerate(gradients)})
     step_ms, cpu_ms = (1e3 * np.diff(np.array(done), axis=0)).T.tolist()
-    return StepCost(step_ms=step_ms, cpu_ms=cpu_ms, base_mb=base, peak_mb=peak, onednn=bool(IsMklEnabled()))
+    return StepCost(
+        step_ms=step_ms,
+        cpu_ms=cpu_ms,
+        base_mb=base,
+        peak_mb=peak,
+        onednn=bool(IsMklEnabled()),
+        compiled=native_library() is not None,
+    )
 
 
 def peak_memory_mb() -> float:

@@ -80,6 +80,7 @@ def test_the_command_prints_them(m2m, monkeypatch):
         dense_peak_mb=1500.0,
         masked_peak_mb=750.0,
         onednn=True,
+        compiled=True,
         batch=8,
         voxels=4684,
         dense_steps=3,

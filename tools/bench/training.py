@@ -46,6 +46,8 @@ class TrainingFigures(msgspec.Struct, frozen=True, kw_only=True):
         Largest ||difference|| / ||gradient|| over the trained weights, same weights, batch and noise, nothing clipped.
     onednn
         Whether TensorFlow took oneDNN's kernels, which make the dense step several times faster.
+    compiled
+        Whether the masked decoder was compiled, which makes the masked step twice as fast.
     batch, voxels
         Stimulations per step; voxels of the mask.
     dense_steps, masked_steps
@@ -66,6 +68,7 @@ class TrainingFigures(msgspec.Struct, frozen=True, kw_only=True):
     dense_peak_mb: float
     masked_peak_mb: float
     onednn: bool
+    compiled: bool
     batch: int
     voxels: int
     dense_steps: int
@@ -153,6 +156,7 @@ def measure_training(
         dense_peak_mb=costs["dense"].peak_mb,
         masked_peak_mb=costs["masked"].peak_mb,
         onednn=costs["dense"].onednn,
+        compiled=costs["masked"].compiled,
         batch=batch,
         voxels=len(voxel),
         dense_steps=dense_steps,

@@ -51,7 +51,8 @@ def bench_training(
         )
     table = Table(
         title=f"{anatomy.name}: {figures.voxels} voxels, batch {figures.batch}",
-        caption=f"medians, oneDNN {'on' if figures.onednn else 'off'}; "
+        caption=f"medians, oneDNN {'on' if figures.onednn else 'off'}, masked decoder "
+        f"{'compiled' if figures.compiled else 'not compiled'}; "
         f"gradients equal to {figures.max_grad_rel_diff:.1g} of their size",
     )
     for heading in ("", "dense", "masked", "ratio"):
