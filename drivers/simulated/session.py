@@ -106,7 +106,7 @@ def make_session(
     """
     faults = Faults(settings)
     source = make_field_source(subject, settings.field)
-    settings = msgspec.structs.replace(settings, field=source.kind)
+    settings = msgspec.structs.replace(settings, field=source.kind, faults=tuple(faults.told))
     cortex = make_motor_cortex(subject, settings.cortex, settings.subject_seed)
     electrodes = make_electrodes(settings.emg, settings.cortex.crosstalk, settings.subject_seed)
     calibration = calibrate(cortex, source, settings.cortex)
