@@ -202,7 +202,7 @@ def test_an_extra_channel_is_a_saw_tooth_and_the_others_stay(session, samples) -
 
 
 def test_a_data_set_cannot_have_faults(simulate) -> None:
-    with pytest.raises(SettingsError, match="faults belong to a live stream; leave drift out"):
+    with pytest.raises(SettingsError, match="faults belong to a live stream; leave drift:ppm=100.0 out"):
         offline_set(simulate(seed=3, faults=("drift",)))
 
 
