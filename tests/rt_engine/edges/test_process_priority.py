@@ -32,3 +32,16 @@ def test_without_the_right_all_goes_on_as_it_was(monkeypatch):
 def test_on_a_system_without_niceness_all_goes_on_as_it_was(monkeypatch):
     monkeypatch.delattr(os, "setpriority", raising=False)
     assert process_priority.raise_priority() is False
+
+
+@pytest.mark.skipif(not process_priority.THREADS.is_dir(), reason="this system has one niceness per process")
+def test_threads_that_are_there_go_first_too():
+    ask = (
+        "import os, threading\nfrom rt_engine.edges.process_priority import THREADS, raise_priority\n"
+        "end = threading.Event()\nthread = threading.Thread(target=end.wait)\nthread.start()\n"
+        "raised = raise_priority()\nboth = [int(t.name) for t in THREADS.iterdir()]\n"
+        "print(raised, len(both), *{os.getpriority(os.PRIO_PROCESS, t) for t in both})\nend.set()"
+    )
+    said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    assert said in (["True", "2", str(process_priority.NICENESS)], ["False", "2", str(before)])
