@@ -172,6 +172,7 @@ class LatencyBench:
             "streams.emg.name": "",
             "streams.resolve_timeout_s": 60.0,
             "publish.address": "tcp://127.0.0.1:*",
+            "publish.control_address": "",
             "model.provider": chosen.provider,
             "model.threads": chosen.threads,
         }
