@@ -35,6 +35,8 @@ class ChannelMap:
         Column of the trigger channel, or None.
     ttl_threshold
         The trigger is high above it.
+    ttl_active_low
+        Whether a pulse is a falling edge of the trigger.
     """
 
     muscles: tuple[str, ...]
@@ -42,6 +44,7 @@ class ChannelMap:
     scale_to_uv: NDArray[np.float64]
     ttl_column: int | None = None
     ttl_threshold: float = 0.5
+    ttl_active_low: bool = False
 
 
 def match_channels(
@@ -53,6 +56,8 @@ def match_channels(
     default_unit: str | None = None,
     ttl_label: str | None = None,
     ttl_threshold: float = 0.5,
+    ttl_active_low: bool = False,
+    ttl_needed: bool = True,
 ) -> ChannelMap:
     """Find the model's muscles among a stream's channels, by name and in any order.
 
@@ -69,9 +74,13 @@ def match_channels(
     default_unit
         Unit of channels that state none.
     ttl_label
-        Label of the trigger channel, if pulses are to be taken from it.
+        Label of the trigger channel, if pulses are to be taken from it or compared with it.
     ttl_threshold
         The trigger is high above it.
+    ttl_active_low
+        Whether a pulse is a falling edge of the trigger.
+    ttl_needed
+        Whether there must be a trigger channel; one that is only compared may be missing.
 
     Returns
     -------
@@ -89,6 +98,9 @@ def match_channels(
             f"the settings rename channels that the stream does not have: {', '.join(unused)}; "
             f"its channels are {', '.join(labels) or 'without labels'}"
         )
+    lowered = [label.strip().lower() for label in renamed]
+    if ttl_label is not None and not ttl_needed and lowered.count(ttl_label.lower()) != 1:
+        ttl_label = None
     _need_each_once(renamed, labels, muscles, ttl_label)
     columns = [_column(renamed, muscle) for muscle in muscles]
     scale = [_microvolts(labels[c], units[c], default_unit) for c in columns]
@@ -98,6 +110,7 @@ def match_channels(
         scale_to_uv=np.array(scale, dtype=np.float64),
         ttl_column=None if ttl_label is None else _column(renamed, ttl_label),
         ttl_threshold=ttl_threshold,
+        ttl_active_low=ttl_active_low,
     )
 
 

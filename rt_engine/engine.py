@@ -6,7 +6,7 @@ the machine can all drive this one class, and the same input gives the same bits
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -238,6 +238,9 @@ class Engine:
         meps = measure_meps(trial.sweep_uv, trial.first_index, trial.pulse_index, trial.rate_hz, self._criteria)
         measured = clock()
         cortical_map = self._estimator.estimate(meps, self._gains)
+        if trial.doubts:
+            reasons = cortical_map.confidence_reasons + trial.doubts
+            cortical_map = replace(cortical_map, confidence_reasons=reasons)
         estimated = clock()
         stages = {"extract": (measured - begin) * 1e6, "infer": (estimated - measured) * 1e6}
         computed = None

@@ -99,12 +99,14 @@ def build_engine(
         muscles,
         names=emg.channels,
         default_unit=emg.unit,
-        ttl_label=trigger.ttl_label if trigger.source == TTL else None,
+        ttl_label=trigger.ttl_label,
         ttl_threshold=trigger.ttl_threshold,
+        ttl_active_low=trigger.ttl_active == "low",
+        ttl_needed=trigger.source == TTL,
     )
     criteria, sweep = settings.criteria(muscles), settings.sweep(muscles)
     estimator, tracked_field = model_parts(settings, model, subject, muscles)
-    assembler = TrialAssembler(channels, nominal_rate_hz, sweep)
+    assembler = TrialAssembler(channels, nominal_rate_hz, sweep, settings.trigger_rules())
     engine = Engine(assembler, criteria, estimator, stopwatch, tracked_field)
     return EngineParts(engine, channels, criteria, sweep)
 

@@ -121,7 +121,9 @@ class PulseHeader(Header, kw_only=True):
     t_uncertainty: float
     """One standard deviation of `t_pulse`, s."""
     trigger_source: str
-    """``ttl`` or ``marker``."""
+    """``ttl``, ``marker`` or ``artefact``."""
+    offsets_ms: dict[str, float] = {}
+    """Other trigger sources that saw the pulse -> how much later than `t_pulse`, ms."""
     t_available: float | None = None
     """When the last needed sample was in the engine's hands, s, engine's LSL clock; absent in a replay."""
     t_sent: float | None = None
@@ -151,8 +153,8 @@ class TrialHeader(PulseHeader, kw_only=True):
     topic: str = "trial"
     valid: bool
     reasons: list[str] = []
-    """Why the trial is not valid: ``gap``, ``expired``, ``before_stream``, ``ahead_of_stream``, ``too_late``,
-    ``time_uncertain``, ``no_time``, ``too_many_pending``."""
+    """Why the trial is not valid: ``gap``, ``duplicate``, ``clock_step``, ``expired``, ``before_stream``,
+    ``ahead_of_stream``, ``too_late``, ``time_uncertain``, ``no_time``, ``too_many_pending``."""
     status: list[str] = []
     """Per muscle, flags joined by ``|``, or ``OK``."""
     sweep_start_ms: float
@@ -214,8 +216,19 @@ class HealthHeader(Header, kw_only=True):
     recording: str = "off"
     """``off``, or the path of the recording."""
     disk_free_bytes: int | None = None
+    """Where the recording is; absent if there is none."""
+    trials_stored: int | None = None
+    """In the session's folder; absent if there is none."""
+    queues: dict[str, int] = {}
+    """What waits in the engine: ``samples`` and the events of each other stream, by its role, not yet taken."""
+    drops: dict[str, int] = {}
+    """Counts since the start: ``subscriber_overflows`` (how often a subscriber that does not read began to lose
+    messages), ``refused_requests`` and ``unanswered_replies`` of the control socket."""
     latency_ms: dict[str, dict[str, float]] = {}
-    """Per stage, ``p50``, ``p99`` and ``max`` since the start."""
+    """Per stage, and ``engine`` for the engine's share as a whole, ``p50``, ``p99`` and ``max`` since the start."""
+    budget_ms: dict[str, float] = {}
+    """What each stage may take; over it the session is DEGRADED."""
+    pulses_over_budget: int = 0
 
 
 HEADERS: dict[str, type[Header]] = {

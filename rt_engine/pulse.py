@@ -9,6 +9,9 @@ TTL = "ttl"
 MARKER = "marker"
 """Trigger source: an LSL marker stream; the pulse is a time in another clock."""
 
+ARTEFACT = "artefact"
+"""Trigger source: the stimulus artefact in the EMG channels; the pulse is the sample in which it begins."""
+
 LARGEST_S = 1e300
 """Times beyond cannot be turned into a sample index without leaving the range of a double."""
 

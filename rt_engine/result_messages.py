@@ -140,6 +140,7 @@ def _pulse_fields(result: PulseResult) -> dict[str, Any]:
         # JSON has no infinity; a second of doubt says as much.
         "t_uncertainty": trial.t_uncertainty if math.isfinite(trial.t_uncertainty) else 1.0,
         "trigger_source": trial.trigger_source,
+        "offsets_ms": trial.offsets_ms,
         "stages_us": result.stages_us,
         "model_sha256": result.model_sha256,
         "gains": list(result.gains),

@@ -6,9 +6,9 @@ sit at fixed indices, the fit after n samples does not depend on how those sampl
 """
 
 import math
-from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
 KNOTS_FOR_RATE = 20
 """Knots needed before the rate is fitted; until then it is the nominal one and only the offset is estimated."""
@@ -36,18 +36,20 @@ class SampleClock:
         self.nominal_rate_hz = nominal_rate_hz
         self.knot_every = knot_every
         n_knots = max(KNOTS_FOR_RATE, math.ceil(window_s * nominal_rate_hz / knot_every))
-        self._index: deque[int] = deque(maxlen=n_knots)
-        self._stamp: deque[float] = deque(maxlen=n_knots)
+        self._index = np.zeros(n_knots)
+        self._stamp = np.zeros(n_knots)
+        self._n = 0
         self._anchor_index = 0.0
         self._anchor_t = math.nan
         self._period = 1.0 / nominal_rate_hz
         self._jitter = 0.0
+        self._jitter_before = 0.0  # of the time before the last restart
         self._stale = False  # knots have come that the line does not know yet
 
     @property
     def known(self) -> bool:
         """Whether a first stamp has been seen."""
-        return bool(self._index)
+        return self._n > 0
 
     @property
     def rate_hz(self) -> float:
@@ -62,12 +64,11 @@ class SampleClock:
         return self._jitter
 
     def restart(self) -> None:
-        """Forget all knots: after a gap, index and time have another relation. The fitted period is kept."""
+        """Forget all knots: after a gap, index and time have another relation. Period and jitter stay as they were."""
         self._refresh()
-        self._index.clear()
-        self._stamp.clear()
+        self._jitter_before = self._jitter
+        self._n = 0
         self._anchor_t = math.nan
-        self._jitter = 0.0
 
     def add_knot(self, index: int, stamp: float) -> None:
         """Take in the stamp of one sample; the line is fitted again when somebody asks for it.
@@ -81,8 +82,9 @@ class SampleClock:
         """
         if not math.isfinite(stamp):
             return
-        self._index.append(index)
-        self._stamp.append(stamp)
+        place = self._n % len(self._index)
+        self._index[place], self._stamp[place] = index, stamp
+        self._n += 1
         self._stale = True
 
     def index_of(self, t: float) -> float:
@@ -100,23 +102,24 @@ class SampleClock:
         if not self._stale:
             return
         self._stale = False
-        index = np.asarray(self._index, dtype=np.float64)
-        stamp = np.asarray(self._stamp, dtype=np.float64)
+        n, newest = min(self._n, len(self._index)), (self._n - 1) % len(self._index)
         # Centre first: seconds since boot times samples since start would cost digits.
-        index0, stamp0 = index[-1], stamp[-1]
-        x, y = index - index0, stamp - stamp0
+        index0, stamp0 = self._index[newest], self._stamp[newest]
+        x, y = self._index[:n] - index0, self._stamp[:n] - stamp0
         nominal = 1.0 / self.nominal_rate_hz
-        period = self._period if len(x) < KNOTS_FOR_RATE else _trimmed_slope(x, y, nominal)
+        period = self._period if n < KNOTS_FOR_RATE else trimmed_slope(x, y, nominal)
         if abs(period / nominal - 1.0) > MAX_RATE_DEVIATION:
             period = nominal
         offset = _median(y - period * x)
-        self._jitter = _MAD_TO_SD * _median(np.abs(y - period * x - offset))
+        jitter = _MAD_TO_SD * _median(np.abs(y - period * x - offset))
+        # A few knots after a restart would say that there is none.
+        self._jitter = jitter if n >= KNOTS_FOR_RATE else max(jitter, self._jitter_before)
         self._period = period
         self._anchor_index = float(index0)
         self._anchor_t = float(stamp0) + offset
 
 
-def _trimmed_slope(x: np.ndarray, y: np.ndarray, nominal: float) -> float:
+def trimmed_slope(x: NDArray[np.float64], y: NDArray[np.float64], nominal: float) -> float:
     """Slope by least squares, twice, the second time without knots far from the first line.
 
     Stamps are late rather than early when the sender was held up, so outliers are trimmed by the median absolute
@@ -135,7 +138,7 @@ def _trimmed_slope(x: np.ndarray, y: np.ndarray, nominal: float) -> float:
     return slope
 
 
-def _median(values: np.ndarray) -> float:
+def _median(values: NDArray[np.float64]) -> float:
     """Return the median; several times faster than numpy's on a few hundred finite values."""
     ordered = np.sort(values)
     middle = len(ordered) // 2

@@ -19,6 +19,7 @@ from rt_engine.estimator import DEFAULT_POLICY, Use
 from rt_engine.latency_budget import DEFAULT_BUDGET_MS, STAGES, TOTAL
 from rt_engine.mep import MepCriteria, MepStatus
 from rt_engine.trial_assembler import SweepSettings
+from rt_engine.trigger_sources import TriggerRules
 
 SETTINGS_VERSION = 1
 """Version of the settings' schema."""
@@ -67,12 +68,24 @@ class Streams(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
 class Trigger(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     """Where pulses come from."""
 
-    source: Literal["ttl", "marker"] = "ttl"
+    source: Literal["ttl", "marker", "artefact"] = "ttl"
     ttl_label: str = "TTL"
     ttl_threshold: float = 0.5
     """In the trigger channel's own unit."""
+    ttl_active: Literal["high", "low"] = "high"
+    """Whether a pulse is a rising or a falling edge."""
     marker_labels: list[str] = []
     """Markers that are pulses; empty takes every marker."""
+    refractory_ms: NotNegative = 0.2
+    """A source that tells of two pulses closer than this has told of one twice."""
+    max_disagreement_ms: Positive = 5.0
+    """Where two sources tell of a pulse, times further apart than this are a disagreement."""
+    artefact_uv: Positive = 500.0
+    """Step from one sample to the next that is a stimulus artefact; see `rt_engine.artefact_detector`."""
+    artefact_channels: Annotated[int, msgspec.Meta(ge=1)] = 3
+    artefact_refractory_ms: Positive = 20.0
+    compare_artefact: bool = False
+    """Look for artefacts also where another source makes the trials."""
 
 
 class Mep(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -184,6 +197,19 @@ class Settings(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=
             ring_s=self.timing.ring_s,
             expire_s=self.timing.expire_s,
             pose_max_age_s=self.timing.pose_max_age_s,
+        )
+
+    def trigger_rules(self) -> TriggerRules:
+        """Return how pulses are found and compared."""
+        trigger = self.trigger
+        return TriggerRules(
+            source=trigger.source,
+            refractory_ms=trigger.refractory_ms,
+            max_disagreement_ms=trigger.max_disagreement_ms,
+            artefact_uv=trigger.artefact_uv,
+            artefact_channels=trigger.artefact_channels,
+            artefact_refractory_ms=trigger.artefact_refractory_ms,
+            compare_artefact=trigger.compare_artefact,
         )
 
     def policy(self) -> dict[MepStatus, Use]:

@@ -10,6 +10,12 @@ from rt_engine.companions import CoilPose, StimulatorIntensity
 GAP = "gap"
 """Reason: samples are missing somewhere in the sweep."""
 
+DUPLICATE = "duplicate"
+"""Reason: samples in the sweep came twice."""
+
+CLOCK_STEP = "clock_step"
+"""Reason: the stamps step back somewhere in the sweep and no sample came twice: the stream's clock was set."""
+
 EXPIRED = "expired"
 """Reason: the samples after the pulse did not arrive in time."""
 
@@ -23,13 +29,20 @@ AHEAD = "ahead_of_stream"
 """Reason: the pulse is told to come so long after the newest sample that its time must be in another clock."""
 
 TIME_UNCERTAIN = "time_uncertain"
-"""Reason: the stamps do not fit the stream's rate, so that a marker's time says little about its sample."""
+"""Reason: a marker's time says little about its sample: the stamps do not fit the stream's rate, or an offset between
+clocks is not known (again)."""
 
 NO_TIME = "no_time"
 """Reason: the marker's time is no number, or none that a clock can show."""
 
 TOO_MANY = "too_many_pending"
 """Reason: more pulses wait than can be real."""
+
+TRIGGER_DISAGREEMENT = "trigger_disagreement"
+"""Doubt: another trigger source puts the pulse at another time."""
+
+TRIGGER_UNCONFIRMED = "trigger_unconfirmed"
+"""Doubt: another trigger source, which has seen pulses before, did not see this one by the time of its last sample."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +54,7 @@ class Trial:
     pulse_id
         Counts pulses from 0 in the order of arrival.
     trigger_source
-        ``ttl`` or ``marker``.
+        ``ttl``, ``marker`` or ``artefact``.
     t_raw, t, t_uncertainty
         Time of the pulse in its own stream's clock, in the engine's clock, and one SD of the latter, s.
     pulse_index
@@ -56,6 +69,11 @@ class Trial:
         Why the trial is not valid; empty if it is.
     pose, intensity
         What held at the time of the pulse, or None.
+    offsets_ms
+        Other trigger sources that saw the pulse -> how much later than `t`, ms.
+    doubts
+        Why its time is to be taken with caution although it is valid: `TRIGGER_DISAGREEMENT`, `TRIGGER_UNCONFIRMED`,
+        `CLOCK_STEP`.
     """
 
     pulse_id: int
@@ -70,11 +88,18 @@ class Trial:
     reasons: tuple[str, ...] = ()
     pose: CoilPose | None = None
     intensity: StimulatorIntensity | None = None
+    offsets_ms: dict[str, float] = field(default_factory=dict)
+    doubts: tuple[str, ...] = ()
 
     @property
     def valid(self) -> bool:
         """Whether amplitudes can be measured in it."""
         return not self.reasons
+
+    @property
+    def index_uncertainty(self) -> float:
+        """One SD of `pulse_index`, samples."""
+        return self.t_uncertainty * self.rate_hz
 
     @property
     def sweep_start_ms(self) -> float:

@@ -1,11 +1,12 @@
 """Cuts trials out of the stream: waits for each pulse's last sample, and says so when it does not come.
 
 Deterministic: results depend on the samples, their stamps and the sample count at which each pulse was fed, and not on
-how the samples were cut into blocks. Blocks are cut further at the knots of the sample clock, at gaps and at trigger
-edges, so that between two cuts nothing changes but the number of samples.
+how the samples were cut into blocks. Blocks are cut further at the knots of the sample clock, at triggers, and where a
+suspicion about the stamps ends, so that between two cuts nothing changes but the number of samples.
 """
 
 import math
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,17 +15,46 @@ from numpy.typing import NDArray
 from rt_engine.channels import ChannelMap
 from rt_engine.companions import CoilPose, History, StimulatorIntensity
 from rt_engine.mep import INDEX_TOLERANCE, window_indices
-from rt_engine.pulse import MARKER, TTL, UNKNOWN_S, Pulse
+from rt_engine.pulse import MARKER, UNKNOWN_S, Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.sample_clock import SampleClock
 from rt_engine.sample_ring import SampleRing
-from rt_engine.trial import AHEAD, BEFORE_STREAM, EXPIRED, GAP, NO_TIME, TIME_UNCERTAIN, TOO_LATE, TOO_MANY, Trial
+from rt_engine.stamp_watch import UNSETTLED_S, StampWatch, Verdict
+from rt_engine.stream_breaks import break_note, kind_of_break, late_note, whole_stamps
+from rt_engine.stream_notes import StreamNote
+from rt_engine.trial import (
+    AHEAD,
+    BEFORE_STREAM,
+    CLOCK_STEP,
+    DUPLICATE,
+    EXPIRED,
+    GAP,
+    NO_TIME,
+    TIME_UNCERTAIN,
+    TOO_LATE,
+    TOO_MANY,
+    TRIGGER_DISAGREEMENT,
+    TRIGGER_UNCONFIRMED,
+    Trial,
+)
+from rt_engine.trigger_references import TriggerReferences
+from rt_engine.trigger_sources import StreamTriggers, TriggerRules
 
 MAX_PENDING = 256
 """More pulses than this cannot wait at once: at 50 ms each that would be 5 kHz."""
 
 MAX_AHEAD_S = 60.0
 """A marker further ahead of the newest sample is in another clock, such as that of Unix; no backlog is that long."""
+
+CLOCK_SET_S = 5.0
+"""So long after the stream's stamps have stepped back the offset of its clock may be an old one: LSL measures it anew
+every two seconds."""
+
+LEAST_OFFSET_STEP_S = 1e-3
+"""A clock offset that changes by more, and by more than its uncertainty, is another clock's: the line begins anew."""
+
+_NOTES_KEPT = 256
+_MARKERS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -38,7 +68,8 @@ class SweepSettings:
     window_start_ms
         Earliest begin of a muscle's window: without samples from there on a trial is not valid.
     gap_ms
-        A jump of the stamps by more than this, forwards or backwards, is a gap.
+        Stamps further than this from their line are always looked into, and a marker's time that is less certain than
+        this places no pulse.
     ring_s
         Seconds of EMG kept.
     expire_s
@@ -63,7 +94,7 @@ class _Pending:
     source: str
     pulse: Pulse
     index: float | None
-    """Known for TTL pulses; for markers it follows the clock's fit."""
+    """Known for pulses seen in the stream; for markers it follows the clock's fit."""
 
 
 class TrialAssembler:
@@ -77,24 +108,44 @@ class TrialAssembler:
         Sample rate that the stream states.
     sweep
         What makes a sweep.
+    rules
+        How pulses are found and compared.
     """
 
-    def __init__(self, channels: ChannelMap, nominal_rate_hz: float, sweep: SweepSettings) -> None:
+    def __init__(
+        self,
+        channels: ChannelMap,
+        nominal_rate_hz: float,
+        sweep: SweepSettings,
+        rules: TriggerRules | None = None,
+    ) -> None:
         self.channels = channels
         self.clock = SampleClock(nominal_rate_hz)
-        self.n_gaps = 0
+        self.breaks = {GAP: 0, DUPLICATE: 0, CLOCK_STEP: 0}
+        """How often the stream broke, by kind."""
         self.n_pulses = 0
+        self.n_doubles = 0
+        """Markers that told of a pulse again."""
         self._sweep = sweep
-        self._ring = SampleRing(math.ceil(sweep.ring_s * nominal_rate_hz), len(channels.muscles))
+        self._rules = rules or TriggerRules()
+        self._gap_s = sweep.gap_ms / 1000.0
+        self._kept = math.ceil(sweep.ring_s * nominal_rate_hz)
+        # A few more, so that what is too late does not depend on how far a block reaches beyond a trial.
+        self._ring = SampleRing(self._kept + self.clock.knot_every, len(channels.muscles))
         self._scale = channels.scale_to_uv[:, None]
+        self._watch = StampWatch(nominal_rate_hz, self._gap_s, self.clock.knot_every)
+        self._triggers = StreamTriggers(channels, nominal_rate_hz, self._rules)
+        self._references = TriggerReferences(nominal_rate_hz, self._rules.refractory_ms / 1000.0)
         self._pending: list[_Pending] = []
+        self._markers: deque[float] = deque(maxlen=_MARKERS_KEPT)
+        self._notes: deque[StreamNote] = deque(maxlen=_NOTES_KEPT)
         self._segment_start = 0
+        self._segment_kind = BEFORE_STREAM  # what a trial touches that begins before the segment
         self._knot_start = 0
         self._clock_offset = math.nan
-        self._last_stamp = math.nan
-        self._last_whole = (0, math.nan)  # index and stamp of the last sample whose stamp was a number
-        self._ttl_high: bool | None = None
         self._clock_uncertainty = 0.0
+        self._clock_set_until: int | None = None  # the clock was set, and until then its offset may be an old one
+        self._last_whole = (0, math.nan)  # index and stamp of the last sample whose stamp was a number
         self._poses: History[CoilPose] = History()
         self._intensities: History[StimulatorIntensity] = History()
 
@@ -108,17 +159,41 @@ class TrialAssembler:
         """Number of pulses that wait for samples."""
         return len(self._pending)
 
-    def feed_pose(self, pose: CoilPose) -> None:
-        """Take note of a coil pose."""
-        self._poses.add(pose)
+    @property
+    def n_gaps(self) -> int:
+        """How often the stream broke, of whatever kind."""
+        return sum(self.breaks.values())
 
-    def feed_intensity(self, intensity: StimulatorIntensity) -> None:
-        """Take note of the stimulator's setting."""
-        self._intensities.add(intensity)
+    @property
+    def smallest_gap_ms(self) -> float:
+        """The smallest loss of samples that the stamps can show now."""
+        return self._watch.threshold_s * 1000.0
+
+    @property
+    def references(self) -> TriggerReferences:
+        """What the sources said that do not make the trials."""
+        return self._references
+
+    def take_notes(self) -> list[StreamNote]:
+        """Return what has happened beside the trials since the last call."""
+        notes = list(self._notes)
+        self._notes.clear()
+        return notes
+
+    def feed_pose(self, pose: CoilPose, known_from: int | None = None) -> None:
+        """Take note of a coil pose; a replay says after how many samples it came."""
+        self._poses.add(pose, self._ring.end if known_from is None else known_from)
+
+    def feed_intensity(self, intensity: StimulatorIntensity, known_from: int | None = None) -> None:
+        """Take note of the stimulator's setting; a replay says after how many samples it came."""
+        self._intensities.add(intensity, self._ring.end if known_from is None else known_from)
 
     def waiting_companions(self) -> list[tuple[CoilPose | None, StimulatorIntensity | None]]:
         """Return the pose and the intensity of each pulse that waits, as its trial would have them if it came now."""
-        return [self._companions(self._pulse_time(pending, self._index(pending))) for pending in self._pending]
+        return [
+            self._companions(self._pulse_time(pending, self._index(pending)), self._uncertainty(pending))
+            for pending in self._pending
+        ]
 
     def feed_pulse(self, pulse: Pulse) -> list[Trial]:
         """Take in a marker's pulse; its trial comes at once if all its samples are there."""
@@ -127,8 +202,20 @@ class TrialAssembler:
             now = self.clock.time_of(self._ring.end) if self.clock.known else 0.0
             stand_in = Pulse(0.0, now, UNKNOWN_S, pulse.label)
             return [self._invalid(_Pending(self._next_id(), MARKER, stand_in, None), NO_TIME)]
+        if any(abs(pulse.t_raw - t_raw) < self._rules.refractory_ms / 1000.0 for t_raw in self._markers):
+            self.n_doubles += 1
+            self._note("double_marker", self._ring.end, 0.0, f"the marker {pulse.label!r} came again: still one pulse")
+            return []
+        self._markers.append(pulse.t_raw)
         refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None)) + self._refuse_ahead()
         return refused + self._complete(self._ring.end)
+
+    def feed_reference(self, pulse: Pulse) -> list[Trial]:
+        """Take note of a marker where another source makes the trials: it is compared with the pulses."""
+        # A time that is less certain than a gap says nothing about another source's.
+        if pulse.has_time and math.hypot(pulse.clock_uncertainty, self._clock_uncertainty) <= self._gap_s:
+            self._references.add(MARKER, index=None, t=pulse.t, known_at=self._ring.end)
+        return []
 
     def feed_samples(self, block: SampleBlock) -> list[Trial]:
         """Take in samples.
@@ -142,38 +229,50 @@ class TrialAssembler:
         if n == 0:
             return []
         self._take_offset(block)
-        raw = self._whole_stamps(block.stamps)
-        stamps = raw + block.clock_offset
-        gaps = self._find_gaps(raw)
-        edges = self._find_edges(block.samples)
+        first, every = self._ring.end, self.clock.knot_every
+        raw, self._last_whole = whole_stamps(block.stamps, first, self._last_whole, self.clock.nominal_rate_hz)
+        # Columns are picked once, so that the ring holds muscles only and in the model's order.
+        muscles = block.samples[:, self.channels.columns]
+        found = deque(self._triggers.find(block.samples, muscles))
         trials: list[Trial] = []
-        first_index = self._ring.end
-        for begin, end in self._cuts(n, gaps, edges):
-            index = first_index + begin
-            if begin in gaps:
-                trials += self._break_at(index)
-            if (index - self._knot_start) % self.clock.knot_every == 0:
-                self.clock.add_knot(index, float(stamps[begin]))
-                trials += self._refuse_ahead()
-            # Columns are picked per block, so that the ring holds muscles only and in the model's order.
-            self._ring.append(block.samples[begin:end, self.channels.columns])
-            if begin in edges:
-                # Before the first stamp that is a number there is no time; the sample's index is enough.
-                t_raw = float(raw[begin]) if math.isfinite(raw[begin]) else 0.0
-                pulse = Pulse(t_raw, block.clock_offset, block.clock_uncertainty, "TTL")
-                trials += self._enlist(_Pending(self._next_id(), TTL, pulse, float(index)))
-            if self._pending:
+        begin = 0
+        while begin < n:
+            index = first + begin
+            since_knot = (index - self._knot_start) % every
+            if since_knot == 0 and self._watch.suspect_from is None:
+                trials += self._take_knot(index, float(raw[begin]))
+            here: list[str] = []
+            while found and found[0][0] == begin:
+                here.append(found.popleft()[1])
+            end = min(n, begin + every - since_knot, *((found[0][0],) if found else ()))
+            end = begin + self._watch.scan(index, raw[begin:end])
+            self._ring.append(muscles[begin:end])
+            for source in here:
+                trials += self._take_trigger(source, index, float(raw[begin]))
+            verdict = self._watch.verdict
+            if verdict is not None:
+                trials += self._judge(verdict, index)
+            elif self._pending:
                 trials += self._complete(index)
+            begin = end
         return trials
 
     def feed_time(self, t: float) -> list[Trial]:
         """Give up pulses whose samples are overdue at the time `t` (s, engine's clock)."""
         overdue = self._sweep.end_ms / 1000.0 + self._sweep.expire_s
-        return self._give_up([p for p in self._pending if p.pulse.t + overdue < t], EXPIRED)
+        late = [p for p in self._pending if p.pulse.t + overdue < t]
+        held = [p for p in late if self._held(p)]
+        # Those wait for what the stamps of the next samples say; if no sample comes, nobody will know.
+        trials = self._give_up([p for p in held if p.pulse.t + overdue + UNSETTLED_S < t], GAP)
+        return trials + self._give_up([p for p in late if p not in held], EXPIRED)
 
     def finish(self) -> list[Trial]:
         """Give up all pulses that still wait: no more samples will come."""
-        return self._give_up(list(self._pending), EXPIRED)
+        # Whether samples were lost in the sweep of those that are held nobody will know.
+        trials = self._give_up([p for p in self._pending if self._held(p)], GAP)
+        return trials + self._give_up(list(self._pending), EXPIRED)
+
+    # -- what comes in -----------------------------------------------------------------------------------------------
 
     def _next_id(self) -> int:
         self.n_pulses += 1
@@ -185,80 +284,84 @@ class TrialAssembler:
         self._pending.append(pending)
         return []
 
-    def _cuts(self, n: int, gaps: list[int], edges: list[int]) -> list[tuple[int, int]]:
-        """Cut `n` samples at gaps, trigger edges and knots, which count from where the clock began."""
-        cuts: list[int] = []
-        start = self._knot_start - self._ring.end
-        borders = [*gaps, n]
-        begin = 0
-        for border in borders:
-            every = self.clock.knot_every
-            first_knot = begin + (start - begin) % every
-            cuts += [begin, *range(first_knot, border, every)]
-            begin = start = border
-        borders = sorted({*cuts, *edges, n})
-        return list(zip(borders[:-1], borders[1:], strict=True))
+    def _take_trigger(self, source: str, index: int, t_raw: float) -> list[Trial]:
+        """Take in a pulse that was seen in the stream itself, at the sample `index`."""
+        if source != self._rules.source:
+            self._references.add(source, index=float(index), t=math.nan, known_at=index)
+            return []
+        # Before the first stamp that is a number there is no time; the sample's index is enough.
+        t_raw = t_raw if math.isfinite(t_raw) else 0.0
+        pulse = Pulse(t_raw, self._clock_offset, self._clock_uncertainty, source.upper())
+        return self._enlist(_Pending(self._next_id(), source, pulse, float(index)))
 
     def _take_offset(self, block: SampleBlock) -> None:
         """Begin a new line through the stamps where the stream's clock has been set; the samples are whole."""
-        if abs(block.clock_offset - self._clock_offset) > self._sweep.gap_ms / 1000.0:
+        error = self._clock_uncertainty + block.clock_uncertainty
+        largest = min(max(LEAST_OFFSET_STEP_S, error), self._gap_s)
+        learnt = block.clock_uncertainty < UNKNOWN_S <= self._clock_uncertainty
+        if learnt or not abs(block.clock_offset - self._clock_offset) <= largest:
             self.clock.restart()
             self._knot_start = self._ring.end
+            self._clock_set_until = None
         self._clock_offset = block.clock_offset
         self._clock_uncertainty = block.clock_uncertainty
 
-    def _whole_stamps(self, stamps: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Where a stamp is no number, put what the nominal rate makes of the last one before it that was."""
-        whole = np.isfinite(stamps)
-        known_index, known_stamp = self._last_whole
-        if whole.any():
-            last = int(np.flatnonzero(whole)[-1])
-            self._last_whole = (self._ring.end + last, float(stamps[last]))
-        if whole.all():
-            return stamps
-        place = np.arange(len(stamps))
-        source = np.maximum.accumulate(np.where(whole, place, -1))
-        index = np.where(source >= 0, source, known_index - self._ring.end)
-        stamp = np.where(source >= 0, stamps[source], known_stamp)
-        filled: NDArray[np.float64] = stamp + (place - index) / self.clock.nominal_rate_hz
-        return filled
+    def _take_knot(self, index: int, stamp: float) -> list[Trial]:
+        self._watch.add_knot(index, stamp)
+        self.clock.add_knot(index, stamp + self._clock_offset)
+        if self._references.waiting() and self.clock.known:
+            for source, at in self._references.forget(index, self.clock.index_of):
+                text = f"{source} told of a pulse that {self._rules.source}, which makes the trials, did not see"
+                self._note("unmatched_trigger", round(at), 0.0, text)
+        return self._refuse_ahead()
 
-    def _find_gaps(self, stamps: NDArray[np.float64]) -> list[int]:
-        steps = np.diff(stamps, prepend=self._last_stamp)
-        self._last_stamp = float(stamps[-1])
-        # NaN (the very first step) compares false, as it should.
-        jumps = np.abs(steps - 1.0 / self.clock.nominal_rate_hz) > self._sweep.gap_ms / 1000.0
-        return [int(i) for i in np.flatnonzero(jumps)]
+    def _note(self, kind: str, index: int, ms: float, text: str) -> None:
+        self._notes.append(StreamNote(kind, index, ms, text))
 
-    def _find_edges(self, samples: NDArray[np.float32]) -> list[int]:
-        column = self.channels.ttl_column
-        if column is None:
-            return []
-        level = samples[:, column]
-        known = np.flatnonzero(np.isfinite(level))  # a sample that is not a number says nothing about the level
-        if known.size == 0:
-            return []
-        high = level[known] > self.channels.ttl_threshold
-        # The very first sample has no predecessor: if it is high, its edge lies before the stream.
-        before = bool(high[0]) if self._ttl_high is None else self._ttl_high
-        rising = high & ~np.concatenate(([before], high[:-1]))
-        self._ttl_high = bool(high[-1])
-        return [int(i) for i in known[rising]]
+    # -- breaks in the stream ----------------------------------------------------------------------------------------
 
-    def _break_at(self, index: int) -> list[Trial]:
+    def _judge(self, verdict: Verdict, since: int) -> list[Trial]:
+        """Serve the trials that waited for the end of a suspicion, which came with the newest sample."""
+        now = self._ring.end - 1
+        trials = self._complete(since, before=verdict.begin)
+        if verdict.broken:
+            trials += self._break_at(verdict, now)
+        else:
+            self._notes.append(late_note(verdict, now))
+        return trials + self._complete(now)
+
+    def _break_at(self, verdict: Verdict, now: int) -> list[Trial]:
         """Begin a new segment: trials that reach over its border can never be whole."""
-        self.n_gaps += 1
-        torn = [p for p in self._pending if self._placed(p) and self._first_last(p)[0] < index]
-        trials = self._give_up(torn, GAP)
-        self._segment_start = self._knot_start = index
+        rate = self.clock.nominal_rate_hz
+        kind = kind_of_break(verdict, self._ring, rate, now)
+        self.breaks[kind] += 1
+        self._notes.append(break_note(kind, verdict, rate))
+        torn = [p for p in self._pending if self._before(p, verdict.begin) and self._first_last(p)[0] < verdict.start]
+        trials = self._give_up(torn, kind, now)
+        self._segment_start = self._knot_start = verdict.start
+        self._segment_kind = kind
         self.clock.restart()
+        knots = range(verdict.start, now + 1, self.clock.knot_every)
+        for index, stamp in zip(knots, self._watch.stamps(verdict.start, now)[:: self.clock.knot_every], strict=True):
+            self.clock.add_knot(index, float(stamp) + self._clock_offset)
+        if kind == CLOCK_STEP:
+            self._clock_set_until = verdict.start + math.ceil(CLOCK_SET_S * rate)
         return trials
 
-    def _placed(self, pending: _Pending) -> bool:
+    def _before(self, pending: _Pending, border: int) -> bool:
+        """Whether a pulse belongs to what comes before a border; by the old clock, for one that has only a time."""
         if pending.index is not None:
             return True
-        # A pulse after the border by the old segment's clock belongs to the new one.
-        return self.clock.known and self.clock.index_of(pending.pulse.t) < self._ring.end
+        return self.clock.known and self.clock.index_of(pending.pulse.t) < border
+
+    def _held(self, pending: _Pending) -> bool:
+        """Whether all samples of a trial are there, and some of them under suspicion."""
+        suspect = self._watch.suspect_from
+        if suspect is None or not self.clock.known:
+            return False
+        return suspect <= self._first_last(pending)[1] < self._ring.end
+
+    # -- what goes out -----------------------------------------------------------------------------------------------
 
     def _index(self, pending: _Pending) -> float:
         return self.clock.index_of(pending.pulse.t) if pending.index is None else pending.index
@@ -267,38 +370,43 @@ class TrialAssembler:
         window = (self._sweep.start_ms, self._sweep.end_ms)
         return window_indices(self._index(pending), window, self.clock.rate_hz)
 
-    def _complete(self, since: int) -> list[Trial]:
-        """Serve the pulses whose last sample is in, in the order in which those samples came."""
+    def _complete(self, since: int, before: int | None = None) -> list[Trial]:
+        """Serve the pulses whose last sample is in, and not at or after `before`, in the order in which those came."""
         if not self.clock.known:
             return []
+        suspect = self._watch.suspect_from if before is None else before
+        end = self._ring.end if suspect is None else min(self._ring.end, suspect)
         ready: list[tuple[int, int, _Pending]] = []
         for pending in self._pending:
             last = self._first_last(pending)[1]
-            if last < self._ring.end:
+            if last < end:
                 ready.append((max(last, since), pending.pulse_id, pending))
         trials = []
-        for _, _, pending in sorted(ready, key=lambda entry: entry[:2]):
+        for known_by, _, pending in sorted(ready, key=lambda entry: entry[:2]):
             self._pending.remove(pending)
-            trials.append(self._cut_out(pending))
+            trials.append(self._cut_out(pending, known_by))
         return trials
 
-    def _cut_out(self, pending: _Pending) -> Trial:
+    def _cut_out(self, pending: _Pending, known_by: int) -> Trial:
+        """Make the trial of a pulse whose samples are there; what came after the sample `known_by` has no part."""
         index = self._index(pending)
         rate = self.clock.rate_hz
         first, last = self._first_last(pending)
-        if pending.index is None and self.clock.jitter_s > self._sweep.gap_ms / 1000.0:
-            return self._invalid(pending, TIME_UNCERTAIN, index)
+        if pending.index is None:
+            guessed = self._clock_set_until is not None and last < self._clock_set_until
+            if guessed or self._uncertainty(pending) > self._gap_s:
+                return self._invalid(pending, TIME_UNCERTAIN, index, known_by)
         if first < self._segment_start:
             if self._segment_start > 0:
-                return self._invalid(pending, GAP, index)
+                return self._invalid(pending, self._segment_kind, index, known_by)
             needed = math.ceil(index + self._sweep.window_start_ms * rate / 1000.0 - INDEX_TOLERANCE)
             if needed < 0:
-                return self._invalid(pending, BEFORE_STREAM, index)
+                return self._invalid(pending, BEFORE_STREAM, index, known_by)
             first = 0
-        if first < self._ring.start:
-            return self._invalid(pending, TOO_LATE, index)
+        if first < known_by + 1 - self._kept:
+            return self._invalid(pending, TOO_LATE, index, known_by)
         sweep = self._ring.read(first, last).T.astype(np.float64) * self._scale
-        return self._trial(pending, index, first, sweep, ())
+        return self._trial(pending, index, first, sweep, (), known_by)
 
     def _refuse_ahead(self) -> list[Trial]:
         """Give up markers that no sample will reach; they would wait for ever, and take the place of others."""
@@ -307,25 +415,27 @@ class TrialAssembler:
         limit = self._ring.end + MAX_AHEAD_S * self.clock.rate_hz
         return self._give_up([p for p in self._pending if self._index(p) > limit], AHEAD)
 
-    def _give_up(self, given_up: list[_Pending], reason: str) -> list[Trial]:
+    def _give_up(self, given_up: list[_Pending], reason: str, known_by: int | None = None) -> list[Trial]:
         for pending in given_up:
             self._pending.remove(pending)
-        return [self._invalid(pending, reason) for pending in given_up]
+        return [self._invalid(pending, reason, math.nan, known_by) for pending in given_up]
 
-    def _invalid(self, pending: _Pending, reason: str, index: float = math.nan) -> Trial:
+    def _invalid(self, pending: _Pending, reason: str, index: float = math.nan, known_by: int | None = None) -> Trial:
         empty = np.empty((len(self.channels.muscles), 0), dtype=np.float64)
-        return self._trial(pending, index, 0, empty, (reason,))
+        return self._trial(pending, index, 0, empty, (reason,), self._ring.end if known_by is None else known_by)
 
     def _trial(
-        self, pending: _Pending, index: float, first: int, sweep: NDArray[np.float64], reasons: tuple[str, ...]
+        self,
+        pending: _Pending,
+        index: float,
+        first: int,
+        sweep: NDArray[np.float64],
+        reasons: tuple[str, ...],
+        known_by: int,
     ) -> Trial:
-        t = self._pulse_time(pending, index)
-        if pending.source == TTL:
-            # The edge lies between two samples: uniform over one period.
-            uncertainty = math.hypot(1.0 / (self.clock.rate_hz * math.sqrt(12.0)), self._clock_uncertainty)
-        else:
-            uncertainty = math.hypot(pending.pulse.clock_uncertainty, self._clock_uncertainty, self.clock.jitter_s)
-        pose, intensity = self._companions(t)
+        t, uncertainty = self._pulse_time(pending, index), self._uncertainty(pending)
+        pose, intensity = self._companions(t, uncertainty, known_by)
+        offsets, doubts = self._compare(pending, index, known_by)
         return Trial(
             pulse_id=pending.pulse_id,
             trigger_source=pending.source,
@@ -339,13 +449,48 @@ class TrialAssembler:
             reasons=reasons,
             pose=pose,
             intensity=intensity,
+            offsets_ms=offsets,
+            doubts=doubts,
         )
 
+    def _compare(self, pending: _Pending, index: float, known_by: int) -> tuple[dict[str, float], tuple[str, ...]]:
+        """Return what the other trigger sources say of a pulse, and the doubts that follow."""
+        doubts = []
+        offsets: dict[str, float] = {}
+        if math.isfinite(index) and self._references.counts:
+            active = self._references.active()
+            offsets = self._references.match(index, known_by, self.clock.rate_hz, self.clock.index_of)
+            apart = {source: ms for source, ms in offsets.items() if abs(ms) > self._rules.max_disagreement_ms}
+            if apart:
+                doubts.append(TRIGGER_DISAGREEMENT)
+                said = ", ".join(f"{source} by {ms:+.1f} ms" for source, ms in apart.items())
+                text = f"pulse {pending.pulse_id}: other triggers than {pending.source} are later {said}"
+                self._note(TRIGGER_DISAGREEMENT, round(index), max(apart.values(), key=abs), text)
+            if active - offsets.keys():
+                doubts.append(TRIGGER_UNCONFIRMED)
+        if pending.index is None and self._clock_set_until is not None:
+            doubts.append(CLOCK_STEP)
+        return offsets, tuple(doubts)
+
+    def _uncertainty(self, pending: _Pending) -> float:
+        """Return one SD of a pulse's time, s."""
+        if pending.index is not None:
+            # It lies between two samples: uniform over one period.
+            return math.hypot(1.0 / (self.clock.rate_hz * math.sqrt(12.0)), self._clock_uncertainty)
+        return math.hypot(pending.pulse.clock_uncertainty, self._clock_uncertainty, self.clock.jitter_s)
+
     def _pulse_time(self, pending: _Pending, index: float) -> float:
-        if pending.source == TTL and self.clock.known and math.isfinite(index):
+        if pending.index is not None and self.clock.known and math.isfinite(index):
             return self.clock.time_of(index)
         return pending.pulse.t
 
-    def _companions(self, t: float) -> tuple[CoilPose | None, StimulatorIntensity | None]:
-        pose = self._poses.at(t, self._sweep.pose_max_age_s)
-        return pose, self._intensities.at(t, self._sweep.intensity_max_age_s)
+    def _companions(
+        self, t: float, uncertainty: float, known_by: float = math.inf
+    ) -> tuple[CoilPose | None, StimulatorIntensity | None]:
+        """Return what held at a time; nothing where the time is not known well enough to say."""
+        pose = intensity = None
+        if uncertainty <= self._sweep.pose_max_age_s:
+            pose = self._poses.at(t, self._sweep.pose_max_age_s, known_by)
+        if uncertainty <= self._sweep.intensity_max_age_s:
+            intensity = self._intensities.at(t, self._sweep.intensity_max_age_s, known_by)
+        return pose, intensity

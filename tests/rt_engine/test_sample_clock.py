@@ -88,7 +88,18 @@ def test_a_restart_forgets_the_offset_and_keeps_the_rate() -> None:
     clock.add_knot(50_000, 9.0)
     assert clock.rate_hz == rate_hz
     assert clock.time_of(50_000) == 9.0
-    assert clock.jitter_s == 0.0
+
+
+def test_a_restart_does_not_claim_that_there_is_no_jitter() -> None:
+    clock = _clock(_true_times(100, 0.0) + np.random.default_rng(1).normal(0.0, 1e-3, 100))
+    before = clock.jitter_s
+    assert before > 5e-4
+    clock.restart()
+    clock.add_knot(50_000, 9.0)
+    assert clock.jitter_s == before
+    for k in range(1, 30):
+        clock.add_knot(50_000 + k * EVERY, 9.0 + k * EVERY / RATE_HZ)
+    assert clock.jitter_s < 1e-4, "with knots enough it is what they say"
 
 
 @pytest.mark.parametrize("stamp", [math.nan, math.inf, -math.inf])

@@ -18,6 +18,8 @@ STATE_TONES: dict[str, Tone] = {
 
 _INVALID_REASONS = {
     "gap": "samples are missing in the sweep",
+    "duplicate": "samples in the sweep came twice",
+    "clock_step": "the amplifier's clock was set back in the sweep",
     "expired": "its samples did not arrive in time",
     "before_stream": "it lies before the first sample",
     "ahead_of_stream": "its time lies ahead of the samples",
