@@ -25,7 +25,7 @@ class LatencyBudget:
     """
 
     def __init__(self, budget_ms: Mapping[str, float]) -> None:
-        self._budget_ms = dict(budget_ms)
+        self.budget_ms = dict(budget_ms)
         self._over = ""
         self._stages: frozenset[str] = frozenset()
         self._in_time = 0
@@ -47,14 +47,14 @@ class LatencyBudget:
             All of the engine's share, microseconds.
         """
         spent = {**stages_us, TOTAL: total_us}
-        over = [name for name, limit in self._budget_ms.items() if spent.get(name, 0.0) > limit * 1e3]
+        over = [name for name, limit in self.budget_ms.items() if spent.get(name, 0.0) > limit * 1e3]
         if over:
             self.n_over += 1
             self._in_time = 0
             if self._over and self._stages.issuperset(over):
                 return  # said already; new numbers with each pulse would be noise
             self._stages |= set(over)
-            told = [f"{name} took {spent[name] / 1e3:.1f} ms of {self._budget_ms[name]:g} ms" for name in over]
+            told = [f"{name} took {spent[name] / 1e3:.1f} ms of {self.budget_ms[name]:g} ms" for name in over]
             if over == [TOTAL]:
                 slowest = max(stages_us, key=lambda name: 0.0 if name == STAGES[0] else stages_us[name], default="")
                 told += [f"most of it {slowest} ({stages_us[slowest] / 1e3:.1f} ms)"] if slowest else []

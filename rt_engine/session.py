@@ -17,6 +17,8 @@ import numpy as np
 
 from rt_engine.channels import check_baseline
 from rt_engine.edges.clock_offset import now_s
+from rt_engine.edges.control import ControlSocket
+from rt_engine.edges.curve_keys import server_keys
 from rt_engine.edges.lsl_inlets import SampleInlet
 from rt_engine.edges.publisher import Publisher
 from rt_engine.engine import PulseResult
@@ -25,9 +27,11 @@ from rt_engine.errors import M2MError, RecordingError, StreamError
 from rt_engine.health import State
 from rt_engine.latency_budget import LatencyBudget
 from rt_engine.messages import SessionHeader
+from rt_engine.model_file import Model
 from rt_engine.record_events import StateEntered, Stop
 from rt_engine.result_messages import session_message
 from rt_engine.sample_block import SampleBlock
+from rt_engine.session_commands import SessionCommands
 from rt_engine.session_inputs import SessionInputs, transport_s
 from rt_engine.session_outputs import SessionOutputs, SessionSummary
 from rt_engine.session_recording import SessionRecording, stop_orphans
@@ -99,13 +103,21 @@ class Session:
         self._model, self._subject = load_model(settings.model)
         if self._model.notice:
             log.warning(self._model.notice)
-        publisher = Publisher(settings.publish.address, self.session_id)
-        self._outputs = SessionOutputs(publisher, self._model, self._subject)
+        publish, keys = settings.publish, server_keys(settings.publish)
+        self._outputs = SessionOutputs(Publisher(publish.address, self.session_id, keys), self._model, self._subject)
+        control: ControlSocket | None = None
         try:
+            if publish.control_address:
+                control = ControlSocket(publish.control_address, keys, session=self.session_id)
             self._recording = SessionRecording(recording, settings)
         except M2MError:
             self._outputs.close()
+            if control:
+                control.close()
             raise
+        self._commands = SessionCommands(
+            control, settings, self._subject, self._outputs, self._recording, self._take_model
+        )
         self._streams = SessionStreams(settings, lambda: self._stopping)
         self._regained = ""
         self._over_budget = False
@@ -122,6 +134,11 @@ class Session:
     def address(self) -> str:
         """Where the session publishes."""
         return self._outputs.publisher.address
+
+    @property
+    def control_address(self) -> str:
+        """Where the session takes commands; empty if it takes none."""
+        return self._commands.address
 
     def stop(self) -> None:
         """Ask the session to end; safe to call from a signal handler."""
@@ -151,6 +168,7 @@ class Session:
             raise
         finally:
             self._streams.close()
+            self._commands.close()
             self._outputs.close()
             gc.unfreeze()
         engine = self._parts.engine if self._parts else None
@@ -200,6 +218,12 @@ class Session:
     def _take_parts(self, parts: EngineParts) -> None:
         self._parts = parts
         self._inputs = SessionInputs(self.settings, self.session_id, self._streams, parts.engine, self._outputs.note)
+
+    def _take_model(self, model: Model) -> None:
+        """Tell subscribers of another model, and where its voxels are."""
+        self._model = model
+        self._outputs.take_model(model)
+        self._announce(self._require_parts())
 
     def _announce(self, parts: EngineParts) -> SessionHeader:
         header = session_message(
@@ -310,11 +334,13 @@ class Session:
     def _look_after(self) -> None:
         """Do what else must be done, never waiting."""
         self._outputs.publisher.serve_subscribers()
+        watched = self.state in WATCHED
+        self._commands.serve(self._parts.engine if self._parts and watched else None, self._model.info.muscles)
         now = now_s()
         for inlet in self._streams.poll_clocks(now):
             if inlet.role == "emg" and self._inputs:
                 self._inputs.note_offset()
-        if self.state in WATCHED:
+        if watched:
             # Not until now: time in which we were held up is no silence of the stream.
             silence_s = self._asked_at - self._last_sample_at
             for change in self._streams.look_after(silence_s):
@@ -322,7 +348,10 @@ class Session:
             silent = silence_s > self.settings.streams.stall_s
             self._recording.look_after(now, samples_flow=not silent)
             self._watch(f"no EMG sample for {self.settings.streams.stall_s:g} s" if silent else "")
-        if now >= self._next_health:
+        # Between pulses, if they leave time for it: the message takes about as long as a map.
+        late_s = now - self._next_health
+        busy = self._parts is not None and self._parts.engine.assembler.n_pending > 0
+        if late_s >= (self.settings.publish.health_period_s if busy else 0.0):
             self._send_health(now)
 
     def _take_change(self, change: StreamChange) -> None:
@@ -398,4 +427,15 @@ class Session:
         self._next_health = now + self.settings.publish.health_period_s
         offsets = {inlet.role: (inlet.clock.offset_s, inlet.clock.uncertainty_s) for inlet in self._streams.inlets}
         engine = self._parts.engine if self._parts else None
-        self._outputs.health(self.state, self.reason, engine, offsets, self._recording.running_path)
+        self._outputs.health(
+            self.state,
+            self.reason,
+            engine,
+            offsets,
+            self._recording.running_path,
+            trials_stored=self._recording.n_stored,
+            queues=self._streams.queues,
+            drops={"subscriber_overflows": self._outputs.publisher.n_overflows, **self._commands.drops},
+            budget_ms=self._budget.budget_ms,
+            pulses_over_budget=self._budget.n_over,
+        )

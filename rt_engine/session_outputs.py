@@ -4,6 +4,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rt_engine.channels import ChannelMap
 from rt_engine.edges.clock_offset import now_s
@@ -75,6 +76,10 @@ class SessionOutputs:
         self.publisher.send(session)
         self.publisher.send(*geometry_message(self._model, self._subject))
 
+    def take_model(self, model: Model) -> None:
+        """Go over to another model."""
+        self._model = model
+
     def rehearse(self, result: PulseResult) -> None:
         """Make the messages of a made-up pulse and send them nowhere."""
         encode(*trial_message(result, len(result.trial.sweep_uv)))
@@ -126,6 +131,7 @@ class SessionOutputs:
         engine: Engine | None,
         offsets: dict[str, tuple[float, float]],
         recording: Path | None,
+        **counts: Any,
     ) -> None:
         """Send a health message.
 
@@ -139,6 +145,8 @@ class SessionOutputs:
             Role of each stream -> its clock offset and uncertainty, s.
         recording
             The file that is being written, or None.
+        counts
+            Further fields of `HealthHeader`, as they stand there.
         """
         header = HealthHeader(
             state=state,
@@ -149,6 +157,7 @@ class SessionOutputs:
             recording=str(recording) if recording else "off",
             disk_free_bytes=shutil.disk_usage(recording.parent).free if recording else None,
             latency_ms=self.latency.quantiles_ms(),
+            **counts,
         )
         if engine is not None:
             assembler = engine.assembler
@@ -185,7 +194,6 @@ class SessionOutputs:
     def _publish(self, result: PulseResult, n_muscles: int, pulled_at: float, live: bool) -> float | None:
         begin = now_s()
         map_frames = map_message(result)
-        trial_header, trial_arrays = trial_message(result, n_muscles)
         if map_frames:  # first, since it is what somebody waits for
             header, arrays = map_frames
             if live:
@@ -193,6 +201,7 @@ class SessionOutputs:
             self.publisher.send(header, arrays)
         sent = now_s()
         result.stages_us["publish"] = (sent - begin) * 1e6
+        trial_header, trial_arrays = trial_message(result, n_muscles)
         if live:
             trial_header.t_available, trial_header.t_sent = pulled_at, sent
         self.publisher.send(trial_header, trial_arrays)

@@ -159,6 +159,11 @@ class SessionStreams:
             if not self._cancelled():
                 inlet.wait_for_clock(timeout, self._cancelled)
 
+    @property
+    def queues(self) -> dict[str, int]:
+        """How many samples and events wait to be taken."""
+        return {"samples" if inlet.role == "emg" else inlet.role: inlet.n_waiting for inlet in self.inlets}
+
     def flush(self) -> None:
         """Drop all that has piled up, and log how much that was."""
         log.info("flushed before the start: %s samples", {inlet.role: inlet.flush() for inlet in self.inlets})

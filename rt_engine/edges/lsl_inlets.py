@@ -225,6 +225,11 @@ class Inlet:
         """Channel units; empty strings where the metadata have none."""
         return _texts(self.info.get_channel_units(), self.info.channel_count())
 
+    @property
+    def n_waiting(self) -> int:
+        """How many samples have come and have not been taken."""
+        return int(self._inlet.samples_available())
+
     def flush(self) -> int:
         """Drop all that waits and return how many samples that were."""
         return int(self._inlet.flush())

@@ -26,7 +26,8 @@ def subject(start, unique, request):
     command.wait_for('"event": "ready"')
     sources = {f"streams.{role}.source_id": f"{unique}-{role}" for role in ("emg", "markers", "pose", "intensity")}
     words = [word for key, value in sources.items() for word in ("--set", f"{key}={json.dumps(value)}")]
-    words += ["--set", "publish.address=tcp://127.0.0.1:*", "--set", "record.min_free_mb=10"]
+    words += ["--set", "publish.address=tcp://127.0.0.1:*", "--set", "publish.control_address=tcp://127.0.0.1:*"]
+    words += ["--set", "record.min_free_mb=10", "--set", "record.low_free_mb=10"]
     # No pulse and no stream is given up because the machine is slow.
     return command, [*words, "--set", "timing.expire_s=60", "--set", "streams.resolve_timeout_s=60"]
 
@@ -49,7 +50,8 @@ def test_ctrl_c_ends_a_session_with_its_recording_whole(start, subject, tmp_path
 
 
 def test_ctrl_c_before_ready_ends_at_once(start, unique):
-    session = start("run", "--set", f"streams.emg.source_id={unique}", "--set", "publish.address=tcp://127.0.0.1:*")
+    addresses = ("--set", "publish.address=tcp://127.0.0.1:*", "--set", "publish.control_address=tcp://127.0.0.1:*")
+    session = start("run", "--set", f"streams.emg.source_id={unique}", *addresses)
     session.wait_for("RESOLVING")
     session.process.send_signal(signal.SIGINT)
     assert session.end() == 0, session.err

@@ -53,7 +53,10 @@ def run(
             raise_priority()  # only now: LabRecorder has been started before, and is in no hurry
         console.print(f"[{STATE_STYLE.get(state, 'cyan')}]{state}[/] {escape(reason)}", soft_wrap=True)
         if events:
-            emit_json({"event": "state", "state": str(state), "reason": reason, "address": session.address})
+            emit_json(
+                {"event": "state", "state": str(state), "reason": reason, "address": session.address}
+                | {"control_address": session.control_address}
+            )
 
     session = Session(
         chosen,
@@ -62,7 +65,8 @@ def run(
         on_state=on_state,
         on_result=lambda result: console.print(pulse_line(result), soft_wrap=True),
     )
-    console.print(f"Session {session_id}, publishing at {session.address}; Ctrl-C ends it.", soft_wrap=True)
+    takes = f", taking commands at {session.control_address}" if session.control_address else ""
+    console.print(f"Session {session_id}, publishing at {session.address}{takes}; Ctrl-C ends it.", soft_wrap=True)
     _stop_on_signals(session)
     summary = session.run()
     console.print(

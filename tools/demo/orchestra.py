@@ -165,6 +165,7 @@ class Demo:
             "streams.resolve_timeout_s": STREAMS_TIMEOUT_S,
             "trigger.source": options.trigger,
             "publish.address": options.address,
+            "publish.control_address": "tcp://127.0.0.1:*",
         }
         overrides = [word for key, value in settings.items() for word in ("--set", f"{key}={json.dumps(value)}")]
         record = ["--record", "--out", str(self._recording)] if options.record else []

@@ -36,6 +36,7 @@ class World:
         self.stop = lambda: None
         self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5)
         self.poll_clock = lambda now: False
+        self.n_waiting = 0
         self._stamps = T0 + np.arange(N) / RATE
         self._samples = np.random.default_rng(0).normal(0.0, 3.0, (N, len(ARTICLE_MUSCLES) + 1)).astype(np.float32)
         self._samples[:, -1] = np.isin(np.arange(N), PULSES)
@@ -57,7 +58,7 @@ def test_it_loses_no_pulse_and_blames_no_stream(monkeypatch, held_up_s):
     settings = parse_settings(
         {
             "model": {"path": str(MODEL), "provider": "cpu"},
-            "publish": {"address": "tcp://127.0.0.1:*"},
+            "publish": {"address": "tcp://127.0.0.1:*", "control_address": ""},
             "timing": {"expire_s": 0.3, "budget_ms": {}},  # the engine's own clock goes on
             "streams": {"stall_s": 0.3},
         }
