@@ -9,20 +9,18 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from rt_engine.errors import ControlError
+from rt_engine.estimator import GAIN_LIMITS
 from rt_engine.messages import SCHEMA
 from rt_engine.settings import explain_validation
 
 MAX_REQUEST_BYTES = 16 * 1024
 """A longer request is refused unread."""
 
-LEAST_GAIN, LARGEST_GAIN = 0.05, 20.0
-"""Beyond, it is no other place of the electrodes but another unit."""
-
 Identity = Annotated[str, msgspec.Meta(max_length=64)]
 Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
 Pulse = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
 MuscleName = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
-Gain = Annotated[float, msgspec.Meta(ge=LEAST_GAIN, le=LARGEST_GAIN)]
+Gain = Annotated[float, msgspec.Meta(ge=GAIN_LIMITS[0], le=GAIN_LIMITS[1])]
 
 
 class Request(
@@ -65,7 +63,7 @@ class Calibrate(Request, kw_only=True, frozen=True, forbid_unknown_fields=True, 
     """
 
     gains: Annotated[dict[MuscleName, Gain], msgspec.Meta(min_length=1, max_length=256)]
-    """Muscle -> gain; muscles that are not named keep theirs."""
+    """Muscle -> gain; 1 for each that is not named."""
 
 
 Command: TypeAlias = Mark | Unmark | SwapModel | Calibrate

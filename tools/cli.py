@@ -6,6 +6,7 @@ start without Qt, scikit-learn, TensorFlow and onnx, installed or not.
 
 import importlib
 import logging
+import os
 import sys
 import traceback
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "record": Subcommand("record", "record", "Record the streams of a session to XDF."),
     "replay": Subcommand("replay", "replay", "Send a recording through the same engine again."),
     "display": Subcommand("display", "display", "Open the live window on a running engine."),
+    "control": Subcommand("control", "app", "Mark a pulse, swap the model, calibrate: commands for a running session."),
+    "keys": Subcommand("keys", "keys", "Make CURVE keys, for an engine that other machines may reach."),
     "simulate": Subcommand("simulate", "app", "Simulated subject: live LSL streams, or a data set."),
     "subject": Subcommand("subject", "app", "Build the default head with its E-field basis; import a lab's own head."),
     "dataset": Subcommand("dataset", "app", "Import stimulation data sets from what laboratories have."),
@@ -55,6 +58,10 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "doctor": Subcommand("doctor", "doctor", "Check this computer and the streams on the network."),
 }
 """Name -> subcommand, in the order of `m2m --help`."""
+
+ONE_BLAS_THREAD = ("run", "replay", "session")
+"""Subcommands whose matrix products are small and urgent: several threads would wait for each other, up to 10 ms where
+another process has the core, and take it from the streams meanwhile."""
 
 EXTRA_OF_PACKAGE: dict[str, str] = {
     "PySide6": "display",
@@ -104,6 +111,8 @@ def load(name: str) -> Any:
     command
         Typer's command or group, with all its options.
     """
+    if name in ONE_BLAS_THREAD:  # OpenBLAS reads it when numpy is first imported, which is not before here
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     found = SUBCOMMANDS[name]
     target = getattr(importlib.import_module(f"tools.commands.{found.module}"), found.attribute)
     if isinstance(target, typer.Typer):

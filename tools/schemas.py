@@ -1,4 +1,4 @@
-"""Writes the JSON Schema of each message's header to `docs/schemas`, from the types in `rt_engine.messages`.
+"""Writes the JSON Schemas of messages' headers, commands and replies to `docs/schemas`, from the types themselves.
 
 Run as `python -m tools.schemas` (or `make schemas`) after a change of the messages; a test compares.
 """
@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 from rt_engine.atomic_file import written_whole
+from rt_engine.control_messages import control_schemas
 from rt_engine.messages import json_schemas
 from tools.console import console
 
@@ -14,10 +15,10 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "schemas"
 
 
 def schema_files() -> dict[str, str]:
-    """Return file name -> content, one file per topic."""
+    """Return file name -> content: one file per topic, per command, and one of the replies."""
     return {
         f"{topic}.json": json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for topic, schema in json_schemas().items()
+        for topic, schema in {**json_schemas(), **control_schemas()}.items()
     }
 
 

@@ -10,6 +10,9 @@ from zmq.auth.thread import ThreadAuthenticator
 from rt_engine.edges.curve_keys import CurveKeys
 from rt_engine.errors import M2MError, SettingsError
 
+HANDSHAKE_MS = 5000
+"""Whoever connects and has not said who it is after this long is cut off."""
+
 _DOMAIN = "m2m"
 
 
@@ -61,14 +64,15 @@ class BoundSocket:
                 self.socket.zap_domain = _DOMAIN.encode()
                 # Without this, ZeroMQ lets everybody in when the guard is not there.
                 self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
+            self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
             for option, value in options.items():
                 self.socket.setsockopt(option, value)
             self.socket.bind(address)
         except zmq.ZMQError as error:
             self.close(0)
             raise M2MError(
-                f"cannot listen at {address}: {error.strerror}. If another engine runs, stop it or give this one another "
-                f"{setting}"
+                f"cannot listen at {address}: {error.strerror}. If another engine runs, stop it or give this one "
+                f"another {setting}"
             ) from error
         self.address: str = self.socket.get_string(zmq.LAST_ENDPOINT).rstrip("\0")
 

@@ -7,14 +7,24 @@ import jsonschema
 import numpy as np
 import pytest
 
+from rt_engine.control_messages import (
+    Calibrate,
+    Command,
+    Mark,
+    Reply,
+    SwapModel,
+    Unmark,
+    control_schemas,
+    encode_control,
+)
 from rt_engine.messages import HEADERS, MapHeader, encode
 from tools.schemas import FOLDER, schema_files, write_schemas
 
 
-@pytest.mark.parametrize("topic", list(HEADERS))
-def test_the_published_schema_is_up_to_date(topic: str) -> None:
-    published = (FOLDER / f"{topic}.json").read_text(encoding="utf-8")
-    assert published == schema_files()[f"{topic}.json"], "run `make schemas`"
+@pytest.mark.parametrize("name", [*HEADERS, *control_schemas()])
+def test_the_published_schema_is_up_to_date(name: str) -> None:
+    published = (FOLDER / f"{name}.json").read_text(encoding="utf-8")
+    assert published == schema_files()[f"{name}.json"], "run `make schemas`"
 
 
 def test_no_schema_of_a_topic_that_is_no_more_is_left() -> None:
@@ -31,6 +41,31 @@ def test_a_real_header_fits_its_published_schema_and_a_wrong_one_does_not() -> N
     jsonschema.validate(sent | {"a key of a newer version": 1}, schema)
     with pytest.raises(jsonschema.ValidationError, match="pulse"):
         jsonschema.validate(sent | {"pulse": "three"}, schema)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        Mark(pulse=3, reason="moved", id="7"),
+        Unmark(pulse=3),
+        SwapModel(path="/a.onnx", sha256="0" * 64),
+        Calibrate(gains={"FDI": 1.5}),
+    ],
+)
+def test_a_real_command_fits_its_published_schema_and_a_wrong_one_does_not(command: Command) -> None:
+    sent = json.loads(encode_control(command))
+    schema = json.loads((FOLDER / f"control_{sent['command']}.json").read_text(encoding="utf-8"))
+    jsonschema.validate(sent, schema)
+    for wrong in (sent | {"a key": 1}, sent | {"command": "shutdown"}, {"command": sent["command"]}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def test_a_real_reply_fits_its_published_schema() -> None:
+    schema = json.loads((FOLDER / "control_reply.json").read_text(encoding="utf-8"))
+    jsonschema.validate(json.loads(encode_control(Reply(ok=True, detail={"gains": {"FDI": 1.5}}))), schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"error": ""}, schema)
 
 
 def test_writing_removes_what_is_stale_and_nothing_else(tmp_path: Path) -> None:
