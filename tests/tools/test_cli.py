@@ -1,6 +1,7 @@
 """The command's frame: what is listed, what is imported, and what a failure looks like."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -165,3 +166,13 @@ def test_json_is_the_last_line_of_stdout_and_valid_whatever_the_numbers(capsys: 
         "deep": {"x": [1, [None]]},
         "unit": "µV",
     }
+
+
+@pytest.mark.parametrize(("name", "threads"), [("run", "1"), ("replay", "1"), ("inspect", None)])
+def test_what_runs_in_real_time_has_one_thread_for_matrix_products(
+    name: str, threads: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS")
+    cli.load(name)
+    assert os.environ.get("OPENBLAS_NUM_THREADS") == threads
