@@ -127,7 +127,7 @@ class Engine:
         self._told_gains = () if checked is None else tuple(checked.tolist())
 
     def swap(self, estimator: CortexEstimator, tracked_field: TrackedField | None = None) -> None:
-        """Make maps by another model, from the next trial on that is served; `rt_engine.model_swap` makes both parts.
+        """Make maps by another model, from the next trial on that is served; `engine_setup.model_parts` makes both.
 
         Gains stay. The new model's voxels may be others: subscribers must be sent the new geometry. A replay repeats
         it if it is called after as many samples.
@@ -182,13 +182,13 @@ class Engine:
         """
         return self._serve(self.assembler.feed_reference(pulse))
 
-    def feed_pose(self, pose: CoilPose) -> None:
-        """Take in a coil pose."""
-        self.assembler.feed_pose(pose)
+    def feed_pose(self, pose: CoilPose, known_from: int | None = None) -> None:
+        """Take in a coil pose; a replay says after how many samples it came."""
+        self.assembler.feed_pose(pose, known_from)
 
-    def feed_intensity(self, intensity: StimulatorIntensity) -> None:
-        """Take in the stimulator's setting."""
-        self.assembler.feed_intensity(intensity)
+    def feed_intensity(self, intensity: StimulatorIntensity, known_from: int | None = None) -> None:
+        """Take in the stimulator's setting; a replay says after how many samples it came."""
+        self.assembler.feed_intensity(intensity, known_from)
 
     def feed_time(self, t: float) -> list[PulseResult]:
         """Let time pass: pulses whose samples are overdue at `t` (s, engine's clock) come back as expired."""
