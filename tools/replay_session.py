@@ -11,9 +11,11 @@ import msgspec
 from rt_engine.edges.publisher import Publisher
 from rt_engine.edges.xdf_source import Recording, load_recording
 from rt_engine.engine import PulseResult
-from rt_engine.engine_setup import build_engine, load_model
+from rt_engine.engine_setup import build_engine, load_model, model_parts
 from rt_engine.errors import ModelError
 from rt_engine.health import State
+from rt_engine.model_file import open_model
+from rt_engine.record_events import ModelSwapped
 from rt_engine.replay import replay
 from rt_engine.result_digest import ResultDigest
 from rt_engine.result_messages import session_message
@@ -127,7 +129,9 @@ class ReplaySession:
         self._recording = recording
         self._speed = speed
         self._block = block_samples if speed is None else min(block_samples, int(MAX_PACED_BLOCK_S * recording.rate_hz))
+        self._settings = settings
         model, subject = load_model(settings.model)
+        self._subject = subject
         self.notice = model.notice
         if recording.model_sha256 and model.info.sha256 != recording.model_sha256:
             self.notice = (
@@ -168,7 +172,7 @@ class ReplaySession:
         """Play; yields after each block how many samples have been fed and what came out."""
         begin = next_health = time.perf_counter()
         try:
-            for n_samples, results in replay(self._recording, self._parts.engine, self._block):
+            for n_samples, results in replay(self._recording, self._parts.engine, self._block, self._swap):
                 for result in results:
                     self._take(result)
                 now = time.perf_counter()
@@ -204,6 +208,23 @@ class ReplaySession:
             identical=identical,
             recording=str(self._recording.path),
         )
+
+    def _swap(self, event: ModelSwapped) -> None:
+        """Take the model that the live session took."""
+        path = Path(event.path)
+        if not path.exists():
+            raise ModelError(
+                f"after {event.n} samples the live session took the model {path}, which is not there any more; "
+                f"put the file whose SHA-256 is {event.sha256} there"
+            )
+        choice = self._settings.model
+        model = open_model(path, provider=choice.provider, threads=choice.threads)
+        if model.info.sha256 != event.sha256:
+            raise ModelError(
+                f"after {event.n} samples the live session took the model {path} with the SHA-256 {event.sha256}; "
+                f"the file there has {model.info.sha256} now"
+            )
+        self._parts.engine.swap(*model_parts(self._settings, model, self._subject, self._parts.channels.muscles))
 
     def _take(self, result: PulseResult) -> None:
         if result.meps is not None and result.map is not None:

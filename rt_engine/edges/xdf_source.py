@@ -19,8 +19,20 @@ from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.edges.xdf_chunks import open_whole_chunks
 from rt_engine.errors import FileFormatError, RecordingError
-from rt_engine.pulse import MARKER
-from rt_engine.record_events import RECORD_TYPE, Event, Offset, PulseFed, Start, Stop, TimeFed, parse_event
+from rt_engine.pulse import MARKER, Pulse
+from rt_engine.record_events import (
+    RECORD_TYPE,
+    Event,
+    Input,
+    Marked,
+    Offset,
+    PulseFed,
+    ReferenceFed,
+    Start,
+    Stop,
+    StreamBack,
+    parse_event,
+)
 from rt_engine.settings import Settings, StreamQuery
 
 log = logging.getLogger(__name__)
@@ -102,15 +114,17 @@ class Recording:
     offsets
         From sample `n` on, this clock offset and uncertainty; the first entry is for sample 0.
     inputs
-        Pulses and times in the order in which they were fed, each with the number of samples before it.
+        What was fed beside samples, in that order, each with the number of samples before it.
     poses, intensities
-        Ordered by time.
+        Ordered by time, where no record says when they were fed; they come when the samples have reached their time.
     settings
         Those of the live session, or None.
     model_sha256
         Of the model of the live session, or empty.
     stop
         The live session's last word, or None (it was killed, or there was none).
+    marks
+        Marks set on pulses and taken back, in that order.
     """
 
     path: Path
@@ -120,12 +134,13 @@ class Recording:
     samples: NDArray[np.float32] = field(repr=False)
     stamps: NDArray[np.float64] = field(repr=False)
     offsets: list[Offset] = field(repr=False)
-    inputs: list[PulseFed | TimeFed] = field(repr=False)
+    inputs: list[Input] = field(repr=False)
     poses: list[CoilPose] = field(repr=False)
     intensities: list[StimulatorIntensity] = field(repr=False)
     settings: dict[str, Any] | None = field(repr=False)
     model_sha256: str
     stop: Stop | None
+    marks: list[Marked] = field(repr=False, default_factory=list)
 
     @property
     def duration_s(self) -> float:
@@ -206,37 +221,64 @@ def load_recording(path: Path, settings: Settings | None = None, *, as_recorded:
 def _as_consumed(path: Path, streams: list[XdfStream], events: list[Event], start: Start) -> Recording:
     emg = _pick(path, streams, "EMG", StreamQuery(name=start.emg))
     stop = next((event for event in events if isinstance(event, Stop)), None)
-    at = np.flatnonzero(emg.stamps == start.first_stamp)
-    if at.size == 0:
-        raise RecordingError(
-            f"{path} does not hold the engine's first sample (stamp {start.first_stamp!r}): LabRecorder began later "
-            "than the engine, so the session cannot be repeated from it"
-        )
-    first = int(at[0])
-    n = emg.stamps.size - first
+    taken = _taken(path, emg, events, start)
+    n = taken.size
     if stop is not None and stop.n > n:
         log.warning("%s ends %d samples before the engine did; the last pulses may differ", path, stop.n - n)
-    n = min(n, stop.n) if stop is not None else n
-    poses = [s for s in streams if start.pose and s.name == start.pose]
-    intensities = [s for s in streams if start.intensity and s.name == start.intensity]
+    taken = taken[: min(n, stop.n) if stop is not None else n]
+    # Since version 2 the record says when each pose came.
+    told = start.version >= 2
+    poses = [s for s in streams if not told and start.pose and s.name == start.pose]
+    intensities = [s for s in streams if not told and start.intensity and s.name == start.intensity]
     return Recording(
         path=path,
         labels=emg.labels,
         units=emg.units,
         rate_hz=emg.rate_hz,
-        samples=np.asarray(emg.values[first : first + n], dtype=np.float32),
-        stamps=emg.stamps[first : first + n],
+        samples=np.asarray(emg.values[_slice(taken)], dtype=np.float32),
+        stamps=emg.stamps[_slice(taken)],
         offsets=[
             Offset(n=0, offset=start.offset, uncertainty=start.uncertainty),
             *(event for event in events if isinstance(event, Offset)),
         ],
-        inputs=[event for event in events if isinstance(event, PulseFed | TimeFed)],
+        inputs=[event for event in events if isinstance(event, Input)],
         poses=_poses(poses),
         intensities=_intensities(intensities),
         settings=start.settings,
         model_sha256=start.model_sha256,
         stop=stop,
+        marks=[event for event in events if isinstance(event, Marked)],
     )
+
+
+def _taken(path: Path, emg: XdfStream, events: list[Event], start: Start) -> NDArray[np.int64]:
+    """Return which of the recorded samples the engine took: from its first one, and from each return of the stream."""
+    returns = [event for event in events if isinstance(event, StreamBack) and event.first_stamp is not None]
+    parts: list[NDArray[np.int64]] = []
+    searched = 0
+    begins = [(0, start.first_stamp), *((event.n, event.first_stamp) for event in returns)]
+    for (n, stamp), following in zip(begins, [*begins[1:], None], strict=True):
+        at = np.flatnonzero(emg.stamps[searched:] == stamp)
+        if at.size == 0 and n == 0:
+            raise RecordingError(
+                f"{path} does not hold the engine's first sample (stamp {stamp!r}): LabRecorder began later "
+                "than the engine, so the session cannot be repeated from it"
+            )
+        if at.size == 0:
+            # The file may end before; else another program's stream came back, which LabRecorder did not follow.
+            log.warning("%s does not hold what the engine took after sample %d, when the EMG stream was back", path, n)
+            break
+        first = searched + int(at[0])
+        searched = emg.stamps.size if following is None else min(first + following[0] - n, emg.stamps.size)
+        parts.append(np.arange(first, searched))
+    return np.concatenate(parts)
+
+
+def _slice(taken: NDArray[np.int64]) -> NDArray[np.int64] | slice:
+    """Return indices as a slice where they have no hole: then nothing is copied."""
+    if taken.size and int(taken[-1]) - int(taken[0]) == taken.size - 1:
+        return slice(int(taken[0]), int(taken[-1]) + 1)
+    return taken
 
 
 def _as_recorded(path: Path, streams: list[XdfStream], settings: Settings) -> Recording:
@@ -247,10 +289,14 @@ def _as_recorded(path: Path, streams: list[XdfStream], settings: Settings) -> Re
         raise RecordingError(f"the EMG stream {emg.name!r} of {path} holds no sample")
     offset = emg.offset_at(emg.stamps)
     changes = np.flatnonzero(np.diff(offset, prepend=np.nan) != 0.0)
-    inputs: list[PulseFed | TimeFed] = []
+    inputs: list[Input] = []
     if settings.trigger.source == MARKER:
         markers = _pick(path, streams, "marker", settings.streams.markers)
-        inputs = _marker_inputs(markers, emg.stamps + offset, settings.trigger.marker_labels)
+        inputs = _marker_inputs(PulseFed, markers, emg.stamps + offset, settings.trigger.marker_labels)
+    elif settings.streams.markers:
+        found = [s for s in streams if _matches(s, settings.streams.markers)]
+        if len(found) == 1:  # it is only compared: none is no error
+            inputs = _marker_inputs(ReferenceFed, found[0], emg.stamps + offset, settings.trigger.marker_labels)
     optional = {
         role: [s for s in streams if query and _matches(s, query)]
         for role, query in (("pose", settings.streams.pose), ("intensity", settings.streams.intensity))
@@ -273,8 +319,8 @@ def _as_recorded(path: Path, streams: list[XdfStream], settings: Settings) -> Re
 
 
 def _marker_inputs(
-    markers: XdfStream, sample_times: NDArray[np.float64], labels: list[str]
-) -> list[PulseFed | TimeFed]:
+    kind: type[PulseFed | ReferenceFed], markers: XdfStream, sample_times: NDArray[np.float64], labels: list[str]
+) -> list[Input]:
     offset = markers.offset_at(markers.stamps)
     if markers.channel_format == "string":
         texts = [str(row[0]) for row in markers.values]
@@ -283,7 +329,7 @@ def _marker_inputs(
     # A marker is fed when the stream has reached its time; running maximum, since stamps may jitter backwards.
     reached = np.searchsorted(np.fmax.accumulate(sample_times), markers.stamps + offset)
     fed = [
-        PulseFed(n=int(n), t_raw=float(t), offset=float(o), uncertainty=0.0, label=text)
+        kind.of(int(n), Pulse(float(t), float(o), 0.0, text))
         for n, t, o, text in zip(reached, markers.stamps, offset, texts, strict=True)
         if not labels or text in labels
     ]

@@ -154,8 +154,10 @@ def _bits(results: Sequence[PulseResult]) -> list[tuple[Any, ...]]:
         arrays += vars(result.meps).values() if result.meps else []
         arrays += [result.map.field, result.map.spread, result.map.cog_mm] if result.map else []
         digest = hashlib.sha256(b"|".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
-        reasons = result.map.confidence_reasons if result.map else ()
-        told.append((trial.pulse_id, trial.trigger_source, trial.reasons, reasons, digest))
+        reasons = result.map.confidence_reasons if result.map else trial.doubts
+        pose = trial.pose.matrix.ravel().tolist() if trial.pose else None
+        beside = (trial.offsets_ms, pose, trial.intensity, result.gains)
+        told.append((trial.pulse_id, trial.trigger_source, trial.reasons, reasons, digest, beside))
     return told
 
 

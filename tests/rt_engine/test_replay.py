@@ -13,15 +13,26 @@ from hypothesis import strategies as st
 from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.xdf_source import Recording
 from rt_engine.engine import PulseResult
+from rt_engine.errors import RecordingError
 from rt_engine.pulse import Pulse
-from rt_engine.record_events import Offset, PulseFed, TimeFed
+from rt_engine.record_events import (
+    Calibrated,
+    Input,
+    IntensityFed,
+    ModelSwapped,
+    Offset,
+    PoseFed,
+    PulseFed,
+    ReferenceFed,
+    TimeFed,
+)
 from rt_engine.replay import replay
 from rt_engine.sample_block import SampleBlock
 
 RATE_HZ = 2000.0
 T0 = 5000.0
 N = 12_000
-INPUTS: list[PulseFed | TimeFed] = [
+INPUTS: list[Input] = [
     PulseFed(n=0, t_raw=T0 + 1.0, offset=1e-5, uncertainty=1e-4, label="TMS"),
     PulseFed(n=4017, t_raw=T0 + 2.0, offset=1e-5, uncertainty=1e-4),
     PulseFed(n=4017, t_raw=T0 + 2.002, offset=1e-5, uncertainty=1e-4),
@@ -66,14 +77,28 @@ def _live(engine: Any, recording: Recording, block: int) -> list[PulseResult]:
     edges = sorted({*range(0, N, block), *at, *(event.n for event in recording.inputs), N})
     for begin, end in zip(edges, [*edges[1:], N], strict=True):
         for event in recording.inputs:
-            if event.n == begin and isinstance(event, PulseFed):
-                results += engine.feed_pulse(event.fed)
-            elif event.n == begin:
-                results += engine.feed_time(event.t)
+            if event.n == begin:
+                results += _feed(engine, event)
         held = at.get(begin, held)
         samples, stamps = recording.samples[begin:end], recording.stamps[begin:end]
         results += engine.feed_samples(SampleBlock(samples, stamps, held.offset, held.uncertainty))
     return results + engine.finish()
+
+
+def _feed(engine: Any, event: Input) -> list[PulseResult]:
+    if isinstance(event, PulseFed):
+        return engine.feed_pulse(event.fed)
+    if isinstance(event, ReferenceFed):
+        return engine.feed_reference(event.fed)
+    if isinstance(event, TimeFed):
+        return engine.feed_time(event.t)
+    if isinstance(event, PoseFed):
+        engine.feed_pose(event.fed)
+    elif isinstance(event, IntensityFed):
+        engine.feed_intensity(event.fed)
+    elif isinstance(event, Calibrated):
+        engine.set_gains(event.gains)
+    return []
 
 
 def _replayed(engine: Any, recording: Recording, block: int) -> list[PulseResult]:
@@ -86,8 +111,78 @@ def _replayed(engine: Any, recording: Recording, block: int) -> list[PulseResult
 def test_a_replay_gives_the_bits_of_the_live_session(
     live_block: int, block: int, recording: Recording, new_engine: Callable[..., Any], bits: Callable[..., Any]
 ) -> None:
-    live = _live(new_engine(), recording, live_block)
-    assert bits(_replayed(new_engine(), recording, block)) == bits(live)
+    told = replace(recording, poses=[], intensities=[])
+    live = _live(new_engine(), told, live_block)
+    assert bits(_replayed(new_engine(), told, block)) == bits(live)
+
+
+POSES = st.builds(
+    lambda n, index, x: PoseFed.of(n, CoilPose(T0 + index / RATE_HZ, np.eye(4) + x)),
+    st.integers(0, N),
+    st.integers(0, N),
+    st.integers(0, 3),
+)
+INTENSITIES = st.builds(
+    lambda n, index, x: IntensityFed.of(n, StimulatorIntensity(T0 + index / RATE_HZ, x)),
+    st.integers(0, N),
+    st.integers(0, N),
+    st.floats(0.0, 100.0),
+)
+REFERENCES = st.builds(
+    lambda n, index: ReferenceFed.of(n, Pulse(T0 + index / RATE_HZ, 0.0, 1e-4)),
+    st.integers(0, N),
+    st.sampled_from([500, 3005, 3030, 9000, 9100]),
+)
+GAINS = st.builds(Calibrated, n=st.integers(0, N), gains=st.lists(st.floats(0.5, 2.0), min_size=3, max_size=3))
+
+
+@settings(max_examples=40, phases=[phase for phase in Phase if phase != Phase.shrink])
+@given(
+    more=st.lists(st.one_of(POSES, INTENSITIES, REFERENCES, GAINS), max_size=20),
+    live_block=st.integers(64, 3000),
+    block=st.integers(7, 20_000),
+)
+def test_what_came_late_live_comes_as_late_in_a_replay(
+    more: list[Input],
+    live_block: int,
+    block: int,
+    recording: Recording,
+    new_engine: Callable[..., Any],
+    bits: Callable[..., Any],
+) -> None:
+    """Poses, intensities, references and gains, at any moment and however old."""
+    inputs = sorted([*INPUTS, *more], key=lambda event: event.n)
+    given_recording = replace(recording, inputs=inputs, poses=[], intensities=[])
+    live = _live(new_engine(), given_recording, live_block)
+    again = _replayed(new_engine(), given_recording, block)
+    assert bits(again) == bits(live)
+
+
+def test_a_pose_that_came_after_its_trial_is_not_the_trials(
+    recording: Recording, new_engine: Callable[..., Any]
+) -> None:
+    """The pulse at sample 500 is served at sample 600; both poses are of a moment before the pulse."""
+    for n, expected in ((601, 0.0), (600, 1.0)):
+        inputs = [PoseFed.of(0, CoilPose(T0 + 0.2, np.eye(4))), PoseFed.of(n, CoilPose(T0 + 0.24, np.eye(4) + 1.0))]
+        early = replace(recording, inputs=inputs, poses=[], intensities=[])
+        for block in (1, 64, 5000):
+            first = _replayed(new_engine(), early, block)[0]
+            assert first.trial.pulse_index == 500.0
+            assert first.trial.pose.matrix[0, 1] == expected
+
+
+def test_another_model_is_asked_for_where_the_live_session_took_it(
+    recording: Recording, new_engine: Callable[..., Any]
+) -> None:
+    swapped = ModelSwapped(n=2000, path="other.onnx", sha256="00")
+    changed = replace(recording, inputs=[swapped])
+    asked: list[tuple[int, ModelSwapped]] = []
+    engine = new_engine()
+    for _ in replay(changed, engine, 300, lambda event: asked.append((engine.n_samples, event))):
+        pass
+    assert asked == [(2000, swapped)]
+    with pytest.raises(RecordingError, match="another model after 2000 samples"):
+        _replayed(new_engine(), changed, 300)
 
 
 def test_what_comes_out_is_what_the_inputs_say(recording: Recording, new_engine: Callable[..., Any]) -> None:
@@ -130,6 +225,7 @@ def test_a_marker_without_a_time_is_the_invalid_trial_that_it_was_live(
     recording: Recording, new_engine: Callable[..., Any], bits: Callable[..., Any]
 ) -> None:
     bad = [PulseFed.of(100, Pulse(t)) for t in (float("nan"), float("inf"), 1e308)]
-    results = _replayed(new_engine(), replace(recording, inputs=bad), 200)
+    told = replace(recording, inputs=bad, poses=[], intensities=[])
+    results = _replayed(new_engine(), told, 200)
     assert [r.trial.reasons for r in results if r.trial.trigger_source == "marker"] == [("no_time",)] * 3
-    assert bits(results) == bits(_live(new_engine(), replace(recording, inputs=bad), 77))
+    assert bits(results) == bits(_live(new_engine(), told, 77))
