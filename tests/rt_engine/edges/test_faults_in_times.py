@@ -6,7 +6,7 @@ import pytest
 
 from tests.rt_engine.edges.fault_session import FaultySubject, Hearing
 
-LONG_AFTER, LATE, EARLY, TWICE, NO_MARKER, NO_TIME, PLAIN, LAST = range(8)
+LONG_AFTER, LATE, EARLY, TWICE, NO_MARKER, NO_TIME, SHIFTED, PLAIN, LAST = range(9)
 """Pulses of the session with faults of its markers."""
 
 MARKER_FAULTS = (
@@ -16,8 +16,10 @@ MARKER_FAULTS = (
     f"marker-double:pulse={TWICE},ms=60",
     f"marker-missing:pulse={NO_MARKER}",
     f"marker-nan:pulse={NO_TIME}",
+    f"marker-shifted:pulse={SHIFTED},ms=6",
 )
 
+LAST_AFTER_STEPS = 9
 STEPS = (
     "step:pulse=1,at_ms=-120,ms=250",
     "step:pulse=3,at_ms=-120,ms=-180",
@@ -26,13 +28,13 @@ STEPS = (
 """Forwards and backwards between two sweeps, and in the middle of one."""
 
 MARKER = {"trigger": {"source": "marker"}}
-NO_MARKERS = {"streams": {"markers": {}}}
 SESSIONS: dict[str, tuple[Callable[[], FaultySubject], dict, int]] = {
-    "markers": (lambda: FaultySubject(*MARKER_FAULTS, pulses=8), MARKER | {"timing": {"ring_s": 2.0}}, 8),
+    "markers": (lambda: FaultySubject(*MARKER_FAULTS, pulses=9), MARKER | {"timing": {"ring_s": 2.0}}, 8),
     "drift": (lambda: FaultySubject("drift:ppm=2000", "jitter:ms=1", pulses=8), MARKER, 8),
-    "jitter": (lambda: FaultySubject("jitter:ms=3", "stamps-late:pulse=2", pulses=6), NO_MARKERS, 6),
-    "step, marker": (lambda: FaultySubject(*STEPS, pulses=7), MARKER, 7),
-    "step, ttl": (lambda: FaultySubject(*STEPS, pulses=7), NO_MARKERS, 7),
+    "jitter": (lambda: FaultySubject("jitter:ms=3", "stamps-late:pulse=2", pulses=6), {}, 6),
+    "step, marker": (lambda: FaultySubject(*STEPS, pulses=10), MARKER, 10),
+    "no marker, ttl": (lambda: FaultySubject("marker-missing:pulse=2", pulses=4), {}, 4),
+    "step, ttl": (lambda: FaultySubject(*STEPS, pulses=10), {}, 10),
 }
 """Subject, settings and number of trials of each session; all run at the same time."""
 
@@ -51,7 +53,7 @@ def heard() -> Iterator[dict[str, Hearing]]:
             hearing.close()
 
 
-@pytest.mark.parametrize("pulse", [LATE, EARLY, PLAIN, LAST])
+@pytest.mark.parametrize("pulse", [LATE, EARLY, TWICE, PLAIN, LAST])
 def test_a_marker_before_or_after_its_samples_gives_the_right_trial(heard, pulse: int) -> None:
     heard["markers"].assert_right(pulse)
     assert heard["markers"].of(pulse)[0].trigger_source == "marker"
@@ -65,6 +67,32 @@ def test_a_marker_without_a_time_is_delivered_as_such(heard) -> None:
     lost = [header for header, _ in heard["markers"].trials if header.reasons == ["no_time"]]
     assert len(lost) == 1
     assert not lost[0].valid
+
+
+def test_a_marker_sent_twice_is_one_pulse(heard) -> None:
+    assert len(heard["markers"].all_of(TWICE)) == 1
+
+
+def test_a_marker_at_another_time_than_the_trigger_is_said_to_be(heard) -> None:
+    hearing = heard["markers"]
+    told = [
+        (header, hearing.sent[SHIFTED].t_pulse - header.t_pulse_raw)
+        for header, _ in hearing.trials
+        if "trigger_disagreement" in header.confidence_reasons
+    ]
+    ((header, earlier_s),) = told
+    assert earlier_s == pytest.approx(-6e-3, abs=1e-4)
+    assert header.offsets_ms["ttl"] == pytest.approx(-6.0, abs=0.6)
+    assert header.confidence == "low"
+
+
+def test_a_pulse_that_the_other_source_did_not_see_is_said_to_be_unconfirmed(heard) -> None:
+    hearing = heard["no marker, ttl"]
+    for pulse in range(4):
+        hearing.assert_right(pulse)
+        header, _ = hearing.of(pulse)
+        assert ("trigger_unconfirmed" in hearing.map_of(pulse)[0].confidence_reasons) is (pulse == 2)
+        assert ("marker" in header.offsets_ms) is (pulse != 2)
 
 
 @pytest.mark.parametrize("pulse", range(8))
@@ -82,10 +110,13 @@ def test_the_rate_that_a_drifting_amplifier_has_is_told(heard) -> None:
 
 
 @pytest.mark.parametrize("source", ["marker", "ttl"])
-@pytest.mark.parametrize("pulse", range(7))
+@pytest.mark.parametrize("pulse", range(LAST_AFTER_STEPS + 1))
 def test_a_step_of_the_clock_costs_the_trial_that_it_strikes_alone(heard, source: str, pulse: int) -> None:
     session = heard[f"step, {source}"]
+    header, _ = session.of(pulse)
     if pulse == 5:
         session.assert_invalid(pulse, "gap")
-    else:
+    elif source == "ttl" or header.valid or pulse in (0, LAST_AFTER_STEPS):
         session.assert_right(pulse)
+    else:  # soon after a step, a marker's time does not say on which side of it
+        assert header.reasons in (["time_uncertain"], ["clock_step"], ["gap"])
