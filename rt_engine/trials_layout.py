@@ -73,6 +73,7 @@ class TrialsLayout:
             ("pulse", "<i8", (), "1"),
             ("valid", "u1", (), "1"),
             ("reasons", TEXT, (), ""),
+            ("doubts", TEXT, (), ""),
             ("trigger_source", "S16", (), ""),
             ("t_raw", "<f8", (), "s"),
             ("t", "<f8", (), "s"),
@@ -172,10 +173,10 @@ def fill_row(row: Row, result: PulseResult, layout: TrialsLayout, number: int, m
         into[name] = np.nan if np.dtype(kind).kind == "f" else b"" if np.dtype(kind).kind == "S" else 0
     into["row"], into["pulse"], into["valid"] = number, trial.pulse_id, trial.valid
     into["reasons"], into["trigger_source"] = _text(trial.reasons), trial.trigger_source.encode()
+    into["doubts"] = _text(trial.doubts)
     into["t_raw"], into["t"], into["t_uncertainty"] = trial.t_raw, trial.t, trial.t_uncertainty
     into["pulse_index"], into["first_index"], into["rate_hz"] = trial.pulse_index, trial.first_index, trial.rate_hz
-    offsets: dict[str, float] = getattr(trial, "offsets_ms", {})
-    into["offset_ms"] = [offsets.get(source, math.nan) for source in SOURCES]
+    into["offset_ms"] = [trial.offsets_ms.get(source, math.nan) for source in SOURCES]
     n = trial.sweep_uv.shape[1]
     kept = min(n, layout.n_samples)
     into["n_samples"] = n

@@ -41,6 +41,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "run": Subcommand("run", "run", "Map each TMS pulse of a live EMG stream."),
     "record": Subcommand("record", "record", "Record the streams of a session to XDF."),
     "replay": Subcommand("replay", "replay", "Send a recording through the same engine again."),
+    "session": Subcommand("session", "app", "Check a session's folder end to end, list its trials, close its file."),
     "display": Subcommand("display", "display", "Open the live window on a running engine."),
     "control": Subcommand("control", "app", "Mark a pulse, swap the model, calibrate: commands for a running session."),
     "keys": Subcommand("keys", "keys", "Make CURVE keys, for an engine that other machines may reach."),

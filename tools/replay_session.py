@@ -168,6 +168,11 @@ class ReplaySession:
         """Where the replay publishes; empty if it does not."""
         return self._outputs.publisher.address if self._outputs else ""
 
+    @property
+    def muscles(self) -> tuple[str, ...]:
+        """In the order of all muscle axes."""
+        return self._parts.channels.muscles
+
     def run(self) -> Iterator[tuple[int, list[PulseResult]]]:
         """Play; yields after each block how many samples have been fed and what came out."""
         begin = next_health = time.perf_counter()

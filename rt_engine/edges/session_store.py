@@ -117,7 +117,7 @@ class SessionStore:
         try:
             self._create(self._layout)
         except (OSError, RuntimeError, ValueError) as error:
-            raise RecordingError(f"cannot make {self.folder / TRIALS_FILE}: {error}") from error
+            raise RecordingError(f"cannot make {self.folder / TRIALS_FILE}: {_words(error)}") from error
 
     def add(self, result: PulseResult, *, model_sha256: str = "") -> None:
         """Append one trial, valid or not; when this returns, a kill of the process cannot lose it.
@@ -147,8 +147,8 @@ class SessionStore:
             self._append()
         except (OSError, RuntimeError, ValueError) as error:
             self._broken = (
-                f"trial {self.n_trials} (pulse {result.trial.pulse_id}) cannot be written to {path}: {error}. Is the "
-                f"disk full? The {self.n_trials} trials before it can be read"
+                f"trial {self.n_trials} (pulse {result.trial.pulse_id}) cannot be written to {path}: {_words(error)}. "
+                f"Is the disk full? The {self.n_trials} trials before it can be read"
             )
             raise RecordingError(self._broken) from error
         self.n_trials += 1
@@ -190,7 +190,7 @@ class SessionStore:
             if file is not None:
                 file.close()
         except (OSError, RuntimeError, ValueError) as error:
-            raise RecordingError(f"cannot close {self.folder / TRIALS_FILE}: {error}") from error
+            raise RecordingError(f"cannot close {self.folder / TRIALS_FILE}: {_words(error)}") from error
         finally:
             log, self._log = self._log, -1
             if log >= 0:
@@ -223,6 +223,11 @@ class SessionStore:
         place.select_hyperslab((self.n_trials,), (1,))
         self._dataset.write(self._row_space, place, self._row, self._row_type)
         self._file.flush()
+
+
+def _words(error: Exception) -> str:
+    """Return what went wrong without HDF5's own words, which fill half a page."""
+    return os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
 
 
 def _names(names: Any) -> Any:

@@ -13,10 +13,11 @@ from tools.commands.options import JsonOption, ModelOption, SetOption, SettingsO
 from tools.commands.run import pulse_line
 from tools.console import console, emit_json
 from tools.replay_session import ReplaySession, replay_settings
+from tools.session_folder import recording_in
 
 
 def replay(
-    file: Annotated[Path, typer.Argument(help="The recording (XDF).", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(help="The recording (XDF), or a session's folder.")],
     speed: Annotated[
         str, typer.Option(help="1 for real time, 2 for twice as fast ..., or max for as fast as possible.")
     ] = "1",
@@ -36,6 +37,7 @@ def replay(
     speed and block size. Settings and model are those of the live session unless others are given; a recording made by
     other software takes the given settings, or the demo's.
     """
+    file = recording_in(file)
     recording, chosen = replay_settings(file, settings, overrides, model)
     paced = None if speed == "max" else _positive(speed)
     address = chosen.publish.address if (paced is not None if publish is None else publish) else None
