@@ -5,6 +5,7 @@ amplitude below the floor is a status, never a zero: what to make of it is the m
 """
 
 import enum
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 INDEX_TOLERANCE = 0.25
 """Samples. A window edge this close to a sample counts as on it: a pulse time is never known better than that."""
 
-PLATEAU_SAMPLES = 5
-"""Consecutive samples stuck at the extreme value that make a muscle SATURATED."""
+PLATEAU_MS = 2.0
+"""An extreme value that lasts this long, from the first sample that has it to the last, makes a muscle SATURATED ..."""
+
+PLATEAU_SAMPLES = 3
+"""... if so many samples have it: at low rates two can be equal by chance."""
 
 ARTEFACT_MS = 1.0
 """An extreme this early in the window, while the signal decays from the pulse, is the artefact's."""
@@ -197,7 +201,8 @@ def _measure(
     amplitude = high - low
     quiet = amplitude < criteria.floor_uv
     flat = high == low
-    saturated = np.logical_not(flat) & _saturated(window, high, low, criteria)
+    stuck_for = max(PLATEAU_SAMPLES, math.ceil(PLATEAU_MS / ms - INDEX_TOLERANCE) + 1)
+    saturated = np.logical_not(flat) & _saturated(window, high, low, stuck_for, criteria)
 
     base_first, base_last = window_indices(pulse_index, criteria.baseline_ms, rate_hz)
     base = sweep[:, max(base_first - first_index, 0) : max(base_last - first_index + 1, 0)]
@@ -236,22 +241,26 @@ def _measure(
 
 
 def _saturated(
-    window: NDArray[np.float64], high: NDArray[np.float64], low: NDArray[np.float64], criteria: MepCriteria
+    window: NDArray[np.float64],
+    high: NDArray[np.float64],
+    low: NDArray[np.float64],
+    stuck_for: int,
+    criteria: MepCriteria,
 ) -> NDArray[np.bool_]:
-    """Whether the amplifier's range was reached: by its known value, or by a plateau at an extreme."""
-    plateau = _has_plateau(window == high[:, None]) | _has_plateau(window == low[:, None])
+    """Whether the amplifier's range was reached: by its known value, or by so many samples stuck at an extreme."""
+    plateau = _has_run(window == high[:, None], stuck_for) | _has_run(window == low[:, None], stuck_for)
     stuck: NDArray[np.bool_] = np.logical_and(plateau, high - low >= criteria.floor_uv)
     if criteria.saturation_uv > 0.0:
         stuck = np.logical_or(stuck, np.maximum(high, -low) >= criteria.saturation_uv)
     return stuck
 
 
-def _has_plateau(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Whether each row has `PLATEAU_SAMPLES` consecutive true values."""
-    if mask.shape[1] < PLATEAU_SAMPLES:
+def _has_run(mask: NDArray[np.bool_], length: int) -> NDArray[np.bool_]:
+    """Whether each row has so many consecutive true values."""
+    if mask.shape[1] < length or not mask.any(axis=0).sum() >= length:
         return np.zeros(len(mask), dtype=np.bool_)
-    run = mask[:, : mask.shape[1] - PLATEAU_SAMPLES + 1].copy()
-    for shift in range(1, PLATEAU_SAMPLES):
+    run = mask[:, : mask.shape[1] - length + 1].copy()
+    for shift in range(1, length):
         run &= mask[:, shift : shift + run.shape[1]]
     found: NDArray[np.bool_] = np.any(run, axis=1)
     return found

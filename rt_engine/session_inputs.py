@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt_engine.companions import StimulatorIntensity
+from rt_engine.edges.clock_offset import now_s
 from rt_engine.edges.lsl_inlets import EventInlet
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.engine import Engine, PulseResult
@@ -69,6 +70,8 @@ class SessionInputs:
         elif self._emg_back:
             self._note_return(self._emg_back, float(stamps[0]))
         self._emg_back = None
+        if clock.check(float(stamps[-1]), now_s()):
+            self.note_offset()
         block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
         return self._engine.feed_samples(block), block
 

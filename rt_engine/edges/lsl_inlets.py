@@ -133,7 +133,7 @@ class Inlet:
         self.role = role
         self.query = StreamQuery(name=info.name(), type=info.type(), source_id=info.source_id())
         self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False, as_numpy=True)
-        self.clock = ClockOffset(self._inlet)
+        self.clock = ClockOffset(self._inlet, info.name())
         self.info: pylsl.StreamInfo = info
 
     def open(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:

@@ -149,6 +149,32 @@ def test_a_peak_of_two_equal_samples_is_not_saturated() -> None:
     assert _status(_measure(sweep)) == "OK"
 
 
+@pytest.mark.parametrize(
+    ("rate_hz", "stuck", "expected"),
+    [
+        (2000.0, 4, "OK"),
+        (2000.0, 5, "SATURATED"),
+        (2000.7, 5, "SATURATED"),
+        (10_000.0, 20, "OK"),
+        (10_000.0, 21, "SATURATED"),
+        (1000.0, 2, "OK"),
+        (1000.0, 3, "SATURATED"),
+        (500.0, 2, "OK"),
+        (500.0, 3, "SATURATED"),
+    ],
+)
+def test_how_long_a_signal_is_stuck_is_a_duration_whatever_the_rate(rate_hz: float, stuck: int, expected: str) -> None:
+    """At 10 kHz five equal samples are half a millisecond: the top of a slow wave in a coarse converter."""
+    pulse = round(0.1 * rate_hz)
+    n = round(0.16 * rate_hz)
+    sweep = np.random.default_rng(3).normal(0.0, 2.0, (1, n))
+    begin = pulse + round(0.025 * rate_hz)
+    sweep[0, begin : begin + stuck] = 900.0
+    sweep[0, begin + stuck : begin + stuck + 3] = [400.0, -700.0, -300.0]
+    meps = measure_meps(sweep, 0, float(pulse), rate_hz, ARTICLE)
+    assert _status(meps) == expected
+
+
 def test_a_known_range_makes_one_sample_enough() -> None:
     criteria = replace(ARTICLE, saturation_uv=900.0)
     assert _status(_measure(_with_mep(2000.0), criteria)) == "SATURATED"
