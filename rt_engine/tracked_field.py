@@ -6,6 +6,7 @@ Their agreement says whether both can be right. Nothing of it flows back into th
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -227,13 +228,12 @@ class TrackedField:
         field.flags.writeable = False
         exact = field.astype(np.float64)
         centred = exact - exact.mean()
-        length = float(np.sqrt(centred @ centred))
-        norm = float(np.sqrt(exact @ exact))
+        length, norm = _dot(centred, centred) ** 0.5, _dot(exact, exact) ** 0.5
         return _Prepared(
             ComputedField(field, found.residual),
             norm,
             (centred / length if length > 0.0 else np.zeros_like(centred)).astype(np.float32),
-            exact @ self._voxel_mm / exact.sum() if norm > 0.0 else np.full(3, np.nan),
+            np.einsum("v,vx->x", exact, self._voxel_mm) / exact.sum() if norm > 0.0 else np.full(3, np.nan),
         )
 
     def _agreement(self, estimate: CorticalMap, prepared: _Prepared) -> Agreement | None:
@@ -241,9 +241,9 @@ class TrackedField:
         if field is None or prepared.norm == 0.0:
             return None
         estimated = np.multiply(estimate.field, np.float32(estimate.scale_v_per_m), out=self._estimate)
-        along = float(prepared.centred @ estimated)
+        along = _dot(prepared.centred, estimated)
         mean = float(estimated.mean())
-        squares = float(estimated @ estimated)
+        squares = _dot(estimated, estimated)
         spread = squares - mean * mean * len(estimated)
         estimated -= field
         correlation = None
@@ -253,8 +253,8 @@ class TrackedField:
         distance = prepared.cog_mm - estimate.cog_mm
         return Agreement(
             correlation=correlation,
-            nrmse=float(estimated @ estimated) ** 0.5 / prepared.norm,
-            cog_distance_mm=float(distance @ distance) ** 0.5,
+            nrmse=_dot(estimated, estimated) ** 0.5 / prepared.norm,
+            cog_distance_mm=_dot(distance, distance) ** 0.5,
         )
 
 
@@ -301,6 +301,11 @@ def make_tracked_field(
 
 def _same_voxels(subject: Subject, model: ModelInfo) -> bool:
     return len(subject.voxel) == model.n_voxels and bool(np.abs(subject.voxel_mm - model.voxel_mm).max() <= SAME_MM)
+
+
+def _dot(one: NDArray[Any], other: NDArray[Any]) -> float:
+    """Sum of the products; unlike BLAS, the same bits for any number of threads."""
+    return float(np.einsum("v,v->", one, other))
 
 
 def _nothing(reason: str, residual: float | None) -> _Prepared:

@@ -94,8 +94,10 @@ class FieldBasis:
         kept = value > SINGULAR_SHARE * value[0]
         self._left = np.ascontiguousarray(left[:, kept].T)
         to_skeleton = (right[kept].T / value[kept]) / length[:, None]
-        # The order in memory decides how sums are rounded: one order, wherever the basis comes from.
-        self._to_components = np.ascontiguousarray(basis.mixing.T, np.float64) @ np.ascontiguousarray(to_skeleton)
+        # The order in memory decides how sums are rounded: one order, wherever the basis comes from. And einsum, here
+        # and in `_combine`, since a matrix product's last bits depend on the number of BLAS threads.
+        mixing = np.ascontiguousarray(basis.mixing, np.float64)
+        self._to_components = np.einsum("kr,kj->rj", mixing, np.ascontiguousarray(to_skeleton))
         components = np.ascontiguousarray(basis.components, np.float32) * basis.scale[:, None, None]
         self._components = components.reshape(basis.n_components, -1)
         self._covered_mm = basis.covered_mm.astype(np.float64)
@@ -207,7 +209,8 @@ class FieldBasis:
 
     def _combine(self, weight: Floats, didt_a_per_s: float) -> npt.NDArray[np.float32]:
         """Sum the weighted components, (V, 3) float32, V/m."""
-        field: npt.NDArray[np.float32] = (weight * didt_a_per_s).astype(np.float32) @ self._components
+        per_component = (weight * didt_a_per_s).astype(np.float32)
+        field: npt.NDArray[np.float32] = np.einsum("r,rv->v", per_component, self._components)
         return field.reshape(-1, 3)
 
     def _check_coverage(self, pose: Floats, residual: float) -> None:

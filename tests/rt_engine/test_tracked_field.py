@@ -1,8 +1,12 @@
 """The tracked coil's own E-field: the subject's basis at the coil's pose, beside the estimate; or why there is none."""
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,11 +14,14 @@ import pytest
 
 from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.cortical_map import CorticalMap
+from rt_engine.engine_setup import model_parts
 from rt_engine.errors import SettingsError
 from rt_engine.field.field_basis import FieldBasis
 from rt_engine.field.subject_file import Subject, read_subject
 from rt_engine.model_file import ModelInfo, read_model_info
+from rt_engine.settings import Settings
 from rt_engine.tracked_field import KEPT, TrackedField, make_tracked_field
+from tests.conftest import ROOT
 from trainer.metrics import center_of_gravity, nrmse
 
 DEMO = Path(str(files("configs") / "demo"))
@@ -183,3 +190,46 @@ def test_another_coil_than_the_basis_is_of_is_an_error(subject: Subject, info: M
     assert make_tracked_field(subject, info, coil=subject.basis.coil.name).off == ""
     with pytest.raises(SettingsError, match=r"coil.name is 'round', .* is of the coil 'figure of eight, 70 mm'"):
         make_tracked_field(subject, info, coil="round")
+
+
+DIGEST = """
+import hashlib, sys
+import numpy as np
+from rt_engine.companions import CoilPose, StimulatorIntensity
+from rt_engine.field.subject_file import read_subject
+from rt_engine.model_file import open_model
+from rt_engine.tracked_field import make_tracked_field
+from tests.rt_engine.test_tracked_field import DEMO, _map
+
+subject, info = read_subject(DEMO / "default.subject.h5"), open_model(DEMO / "kernel-ridge.onnx", provider="cpu").info
+tracked, digest = make_tracked_field(subject, info), hashlib.sha256()
+estimate = _map(np.linspace(0.0, 1.0, info.n_voxels), info.voxel_mm)
+for k in range(20):
+    found = tracked.beside(estimate, CoilPose(0.0, subject.basis.skeleton_pose[k]), StimulatorIntensity(0.0, 50.0 + k))
+    digest.update(found.field_v_per_m.tobytes() + repr((found.residual, found.agreement)).encode())
+sys.stdout.write(digest.hexdigest())
+"""
+
+
+def test_the_bits_do_not_depend_on_the_number_of_threads() -> None:
+    told = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            cwd=ROOT,
+            env=os.environ | {"OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for threads in ("1", "2", "3")
+    }
+    assert len(told) == 1
+    assert len(told.pop()) == 64
+
+
+def test_the_user_is_told_once_why_it_is_off(
+    subject: Subject, info: ModelInfo, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = SimpleNamespace(info=replace(info, voxel=info.voxel[1:]))
+    _, tracked = model_parts(Settings(), other, subject, info.muscles)
+    assert [record.message for record in caplog.records] == [tracked.notice]
