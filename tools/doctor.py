@@ -1,6 +1,7 @@
-"""What is well and what is wrong with this computer: versions, libraries, model, recorder, port, disk.
+"""What is well and what is wrong with this computer: versions, libraries, model, recorder, disk.
 
-Each check looks at one thing, changes nothing and says what to do. `doctor_streams` looks at the network.
+Each check looks at one thing, changes nothing and says what to do. `doctor_network` looks at interfaces and ports,
+`doctor_machine` at timers and priority, `doctor_streams` at the streams, `doctor_pulses` at test pulses.
 """
 
 import os
@@ -8,18 +9,18 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib import metadata, util
 from importlib.resources import files
 from pathlib import Path
 
-from rt_engine.edges.lsl_library import lsl_library
-from rt_engine.edges.publisher import Publisher
+from rt_engine.edges.foreign_files import open_foreign_model
 from rt_engine.errors import M2MError
-from rt_engine.model_file import open_model
+from rt_engine.model_file import Model
 from rt_engine.settings import Settings
 from tools import system_libraries
+from tools.doctor_check import Check, Level
+from tools.doctor_machine import check_gpu, check_priority, check_timer
+from tools.doctor_network import check_addresses, check_interfaces, check_lsl
 
 PYTHON_NEEDED = (3, 11)
 
@@ -35,54 +36,37 @@ EXTRAS: dict[str, tuple[dict[str, str], str]] = {
 """Extra of m2m-live -> (importable package -> distribution), and what needs them."""
 
 
-class Level(StrEnum):
-    """How bad it is."""
-
-    OK = "OK"
-    WARN = "WARN"
-    FAIL = "FAIL"
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at.
-
-    Attributes
-    ----------
-    name
-        What was looked at.
-    level
-        OK; WARN, if something works less well or is not there; FAIL, if a session will not work.
-    text
-        What was found.
-    advice
-        What to do; empty if nothing.
-    """
-
-    name: str
-    level: Level
-    text: str
-    advice: str = ""
-
-
-def check_computer(settings: Settings) -> list[Check]:
+def check_computer(settings: Settings) -> tuple[list[Check], Model | None]:
     """Look at all that a session needs of this computer.
 
     Parameters
     ----------
     settings
         Those of the session: its model, its address, its recordings' folder.
+
+    Returns
+    -------
+    list of Check
+        What was looked at.
+    Model or None
+        The session's model, if there is one that can be opened.
     """
-    return [
+    checked, model = check_model(settings)
+    checks = [
         check_python(),
         *check_lsl(),
-        check_model(settings),
+        *check_interfaces(),
+        check_timer(),
+        check_priority(),
+        checked,
+        check_gpu(model.provider if model else "", model.notice if model else None, settings.model.provider),
         check_recorder(),
-        check_address(settings.publish.address),
+        *check_addresses(settings.publish),
         check_disk(Path(settings.record.folder), settings.record.min_free_mb),
         *(check_extra(extra) for extra in EXTRAS),
         *check_system_libraries(),
     ]
+    return checks, model
 
 
 def check_python() -> Check:
@@ -93,52 +77,20 @@ def check_python() -> Check:
     return Check("Python", Level.OK, text)
 
 
-def check_lsl() -> list[Check]:
-    """Look at liblsl and where its configuration comes from."""
-    library = lsl_library()
-    checks = [Check("liblsl", Level.OK, f"version {library.version}, protocol {library.protocol}, {library.path}")]
-    source = f"from {library.configuration}" if library.configuration else "liblsl's defaults (no lsl_api.cfg)"
-    stated = os.environ.get("LSLAPICFG")
-    if stated and not Path(stated).is_file():
-        checks.append(
-            Check(
-                "LSL settings", Level.WARN, f"LSLAPICFG names {stated}, which is not there", "mend or unset LSLAPICFG"
-            )
-        )
-    elif library.overlooked:
-        others = ", ".join(map(str, library.overlooked))
-        checks.append(
-            Check(
-                "LSL settings",
-                Level.WARN,
-                f"{source}; liblsl does not read {others}",
-                "keep one lsl_api.cfg: the one that LSLAPICFG names, or ~/lsl_api/lsl_api.cfg",
-            )
-        )
-    else:
-        checks.append(Check("LSL settings", Level.OK, source))
-    return checks
-
-
-def check_model(settings: Settings) -> Check:
+def check_model(settings: Settings) -> tuple[Check, Model | None]:
     """Open the session's model and see which execution provider it really gets."""
     packages = ("onnxruntime-gpu", "onnxruntime")
     runtime = " and ".join(f"{name} {metadata.version(name)}" for name in packages if _installed(name))
     if not settings.model.path:
-        return Check(
-            "Model",
-            Level.WARN,
-            f"{runtime}; the settings name no model",
-            "set model.path in the settings or give --model",
-        )
+        text = f"{runtime}; the settings name no model"
+        return Check("Model", Level.WARN, text, "set model.path in the settings or give --model"), None
     try:
-        model = open_model(settings.model.path, provider=settings.model.provider, threads=settings.model.threads)
+        model = open_foreign_model(
+            Path(settings.model.path), provider=settings.model.provider, threads=settings.model.threads
+        )
     except M2MError as error:
-        return Check("Model", Level.FAIL, f"{runtime}: {error}", "give a model that can be opened")
-    text = f"{runtime}: {model.info.name!r} runs on {model.provider}" + (f" ({model.notice})" if model.notice else "")
-    if model.notice and settings.model.provider == "cuda":
-        return Check("Model", Level.WARN, text, "install the extra [gpu] and NVIDIA's driver, or set model.provider")
-    return Check("Model", Level.OK, text)
+        return Check("Model", Level.FAIL, f"{runtime}: {error}", "give a model that can be opened"), None
+    return Check("Model", Level.OK, f"{runtime}: {model.info.name!r} runs on {model.provider}"), model
 
 
 def check_recorder() -> Check:
@@ -164,17 +116,6 @@ def check_recorder() -> Check:
         said = (shown.stderr or shown.stdout).strip()[:300]
         return Check("LabRecorder", Level.FAIL, f"{programs[0]} does not start: {said}", "install the library it names")
     return Check("LabRecorder", Level.OK, f"{version}, {programs[0].name}")
-
-
-def check_address(address: str) -> Check:
-    """See whether the session could publish where its settings say."""
-    try:
-        Publisher(address, "doctor").close()
-    except M2MError as error:
-        return Check(
-            "Publishing", Level.WARN, str(error), "only one engine can use an address: is another session running?"
-        )
-    return Check("Publishing", Level.OK, f"{address} is free")
 
 
 def check_disk(folder: Path, min_free_mb: float) -> Check:

@@ -18,7 +18,7 @@ from rt_engine.errors import M2MError, StreamError
 from rt_engine.model_file import Model
 from rt_engine.pulse import MARKER
 from rt_engine.settings import Settings, StreamQuery
-from tools.doctor import Check, Level
+from tools.doctor_check import Check, Level
 
 ROUND_S = 1.0
 """One search; LSL answers within a few hundred ms. Short, so that Ctrl-C is noticed."""
@@ -26,6 +26,12 @@ ROUND_S = 1.0
 OPEN_TIMEOUT_S = 5.0
 RATE_TOLERANCE = 0.01
 """A stream may miss its nominal rate by 1 % before it is reported; clocks of amplifiers are a hundred times better."""
+
+UNCERTAIN_MS = 1.0
+"""A clock offset that is less certain than two samples at 2 kHz is worth a word."""
+
+GAP_S = 0.02
+"""A step of the stamps against the rate that means lost samples; smaller ones are jitter."""
 
 MOST_AT_ONCE = 16
 
@@ -45,9 +51,13 @@ class SeenStream:
     nominal_rate_hz
         0 for events.
     effective_rate_hz
-        Measured; None for events and where too little came.
-    clock_offset_ms
-        From the stream's clock to ours; None if the stream does not answer.
+        Measured, by a line through the stamps; None for events and where too little came.
+    jitter_ms
+        Of the stamps around that line, one standard deviation.
+    gaps
+        Places where samples are missing.
+    clock_offset_ms, clock_uncertainty_ms
+        From the stream's clock to ours, and the most by which that may be wrong; None if the stream does not answer.
     roles
         What the session's settings use it for.
     checks
@@ -63,7 +73,10 @@ class SeenStream:
     labels: list[str] = field(default_factory=list)
     units: list[str] = field(default_factory=list)
     effective_rate_hz: float | None = None
+    jitter_ms: float | None = None
+    gaps: int = 0
     clock_offset_ms: float | None = None
+    clock_uncertainty_ms: float | None = None
     roles: list[str] = field(default_factory=list)
     checks: list[Check] = field(default_factory=list)
     info: Any = field(default=None, repr=False)
@@ -131,6 +144,7 @@ def _listen(stream: SeenStream, listen_s: float) -> None:
             _measure_rate(stream, inlet, listen_s)
         inlet.wait_for_clock(OPEN_TIMEOUT_S)  # measured while we listened
         stream.clock_offset_ms = 1000.0 * inlet.clock.offset_s
+        stream.clock_uncertainty_ms = 1000.0 * inlet.clock.uncertainty_s
     except StreamError as error:
         stream.say(Level.FAIL, str(error), "see whether its program still runs, and whether a firewall is in the way")
     finally:
@@ -149,7 +163,21 @@ def _measure_rate(stream: SeenStream, inlet: SampleInlet, listen_s: float) -> No
     if all_stamps.size:
         stream.samples = np.concatenate([block for block in blocks if len(block)])
     if all_stamps.size > 1 and all_stamps[-1] > all_stamps[0]:
-        stream.effective_rate_hz = float((all_stamps.size - 1) / (all_stamps[-1] - all_stamps[0]))
+        judge_stamps(stream, all_stamps)
+
+
+def judge_stamps(stream: SeenStream, stamps: NDArray[np.float64]) -> None:
+    """Work out rate, jitter and gaps of a stream from the stamps of consecutive samples, s."""
+    index = np.arange(stamps.size, dtype=np.float64)
+    missing = np.diff(stamps) - 1.0 / stream.nominal_rate_hz > GAP_S
+    stream.gaps = int(np.count_nonzero(missing))
+    # The rate of what was sent: a gap's own time does not count.
+    lost_s = np.concatenate(([0.0], np.cumsum(np.where(missing, np.diff(stamps) - 1.0 / stream.nominal_rate_hz, 0.0))))
+    whole = stamps - lost_s
+    period, begin = np.polyfit(index - index.mean(), whole - whole[0], 1)
+    if period > 0.0:
+        stream.effective_rate_hz = float(1.0 / period)
+        stream.jitter_ms = float(1e3 * np.std(whole - whole[0] - begin - period * (index - index.mean())))
 
 
 def _check_alone(stream: SeenStream) -> None:
@@ -161,6 +189,12 @@ def _check_alone(stream: SeenStream) -> None:
         )
     if stream.clock_offset_ms is None:
         return  # nothing more is known of a stream that does not answer
+    if stream.clock_uncertainty_ms is not None and stream.clock_uncertainty_ms > UNCERTAIN_MS:
+        stream.say(
+            Level.WARN,
+            f"its clock offset is known to {stream.clock_uncertainty_ms:.1f} ms only",
+            "use a cable and not a wireless network; with a trigger channel in the EMG stream it does not matter",
+        )
     if stream.nominal_rate_hz > 0.0:
         _check_rate(stream)
         if not any(stream.labels):
@@ -188,6 +222,12 @@ def _check_rate(stream: SeenStream) -> None:
             Level.WARN,
             f"states {nominal:g} Hz but sends {rate:.1f} Hz",
             "samples are lost on the way, or the amplifier is set to another rate",
+        )
+    if stream.gaps:
+        stream.say(
+            Level.WARN,
+            f"samples are missing in {stream.gaps} places",
+            "look at the amplifier's connection: trials that touch a gap are invalid",
         )
 
 

@@ -14,11 +14,11 @@ import zmq
 from rt_engine.edges import clock_offset
 from rt_engine.edges.lsl_library import lsl_library
 from rt_engine.model_file import Model, open_model
-from rt_engine.settings import EmgStream, ModelChoice, Settings, StreamQuery, Streams, Trigger
+from rt_engine.settings import EmgStream, ModelChoice, Publish, Settings, StreamQuery, Streams, Trigger
 from tests.conftest import ROOT, Ended
-from tools import doctor, system_libraries
-from tools.doctor import Level
-from tools.doctor_streams import SeenStream, check_session, look
+from tools import doctor, doctor_network, system_libraries
+from tools.doctor_check import Level
+from tools.doctor_streams import SeenStream, check_session, judge_stamps, look
 
 Run = Callable[..., Ended]
 MODEL = ROOT / "configs" / "demo" / "kernel-ridge.onnx"
@@ -94,6 +94,8 @@ def test_a_good_stream_is_seen_whole_and_nothing_is_wrong_with_it(unique: str) -
     assert stream.units == ["microvolts"] * 2
     assert stream.effective_rate_hz == pytest.approx(2000, rel=1e-3)
     assert stream.clock_offset_ms == pytest.approx(0.0, abs=50.0), "one machine, one clock"
+    assert stream.clock_uncertainty_ms is not None
+    assert (stream.gaps, stream.jitter_ms) == (0, pytest.approx(0.0, abs=1e-3))
 
 
 def test_the_clock_of_another_computer_is_told(unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,6 +103,26 @@ def test_the_clock_of_another_computer_is_told(unique: str, monkeypatch: pytest.
     with outlet("elsewhere", unique):
         stream = _one(look(1.0, 0.1), unique)
     assert stream.clock_offset_ms == 1250.0
+    assert stream.clock_uncertainty_ms == pytest.approx(0.1)
+    assert stream.checks == []
+
+
+def test_a_clock_offset_that_is_hardly_known_is_told(unique: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock_offset, "query_offset", lambda inlet, timeout_s: (0.0, 4e-3))
+    with outlet("by-radio", unique):
+        stream = _one(look(1.0, 0.1), unique)
+    assert "WARN its clock offset is known to 4.0 ms only" in _texts(stream)
+
+
+def test_rate_and_gaps_are_told_apart() -> None:
+    stream = SeenStream("lossy", "EMG", "x", "here", 1, 2000.0)
+    stamps = np.arange(4000) / 1999.0
+    stamps[1000:] += 0.1
+    stamps[3000:] += 0.5
+    judge_stamps(stream, stamps + np.random.default_rng(0).normal(0, 1e-4, 4000))
+    assert stream.gaps == 2
+    assert stream.effective_rate_hz == pytest.approx(1999.0, rel=1e-4), "not slowed by what is missing"
+    assert stream.jitter_ms == pytest.approx(0.1, rel=0.1)
 
 
 def test_each_fault_of_a_stream_is_named(unique: str) -> None:
@@ -185,7 +207,10 @@ def test_the_command_reports_computer_streams_and_session_and_fails_if_a_session
     found = ended.json
     assert ended.code == 1
     assert found["ok"] is False
-    assert {check["name"] for check in found["computer"]} >= {"Python", "liblsl", "Model", "LabRecorder", "Disk"}
+    assert {check["name"] for check in found["computer"]} >= {
+        *("Python", "liblsl", "LSL settings", "LSL scope", "LSL ports", "Interfaces", "VPN", "Timer", "Priority"),
+        *("Model", "GPU", "LabRecorder", "Publishing", "Control", "Disk"),
+    }
     assert all(check["level"] != "FAIL" for check in found["computer"])
     (stream,) = (stream for stream in found["streams"] if stream["source_id"] == unique)
     assert (stream["name"], stream["type"], stream["labels"]) == ("amplifier", "EMG", ["FDI", "TTL"])
@@ -200,31 +225,35 @@ def test_liblsl_is_described_and_its_configuration_is_the_one_in_use(
     used = Path(os.environ["LSLAPICFG"])
     assert lsl_library().configuration == used
     assert lsl_library().version == f"{pylsl.library_version() // 100}.{pylsl.library_version() % 100}"
-    assert [check.level for check in doctor.check_lsl()] == [Level.OK, Level.OK]
+    checks = {check.name: check for check in doctor_network.check_lsl()}
+    assert (checks["liblsl"].level, checks["LSL settings"].level) == (Level.OK, Level.OK)
+    assert checks["LSL scope"].level is Level.WARN, "the tests' streams are in a session of their own"
+    assert "m2m-tests" in checks["LSL scope"].text
     (tmp_path / ".lsl_api").mkdir()
     (tmp_path / ".lsl_api" / "lsl_api.cfg").write_text("[lab]\n")
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv("LSLAPICFG")
     monkeypatch.chdir(tmp_path)
-    hidden = doctor.check_lsl()[1]
+    hidden = doctor_network.check_lsl()[1]
     assert hidden.level is Level.WARN
     assert ".lsl_api" in hidden.text
     monkeypatch.setenv("LSLAPICFG", str(tmp_path / "gone.cfg"))
-    assert "not there" in doctor.check_lsl()[1].text
+    assert "not there" in doctor_network.check_lsl()[1].text
 
 
 def test_the_provider_is_the_one_that_a_session_really_gets() -> None:
-    check = doctor.check_model(Settings(model=ModelChoice(path=str(MODEL), provider="cpu")))
+    check, opened = doctor.check_model(Settings(model=ModelChoice(path=str(MODEL), provider="cpu")))
+    assert opened is not None
     assert check.level is Level.OK
     assert "runs on CPUExecutionProvider" in check.text
 
 
 def test_a_model_that_is_absent_or_damaged_is_told(tmp_path: Path) -> None:
-    assert doctor.check_model(Settings()).level is Level.WARN
+    assert doctor.check_model(Settings())[0].level is Level.WARN
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(MODEL.read_bytes()[:-1000])
-    check = doctor.check_model(Settings(model=ModelChoice(path=str(broken))))
-    assert check.level is Level.FAIL
+    check, opened = doctor.check_model(Settings(model=ModelChoice(path=str(broken))))
+    assert (check.level, opened) == (Level.FAIL, None)
     assert "broken.onnx" in check.text
 
 
@@ -246,14 +275,24 @@ def test_a_recorder_that_may_not_be_executed_is_told(tmp_path: Path, monkeypatch
     assert "no program for this platform" in doctor.check_recorder().text
 
 
-def test_an_address_in_use_is_told() -> None:
+def test_addresses_in_use_are_told() -> None:
     with zmq.Context() as context, context.socket(zmq.PUB) as other:
         port = other.bind_to_random_port("tcp://127.0.0.1")
-        taken = doctor.check_address(f"tcp://127.0.0.1:{port}")
-        other.unbind(f"tcp://127.0.0.1:{port}")
-    assert taken.level is Level.WARN
-    assert str(port) in taken.text
-    assert doctor.check_address("tcp://127.0.0.1:*").level is Level.OK
+        taken = f"tcp://127.0.0.1:{port}"
+        publishing, control = doctor_network.check_addresses(
+            Publish(address="tcp://127.0.0.1:*", control_address=taken)
+        )
+        assert (publishing.level, control.level) == (Level.OK, Level.WARN)
+        assert str(port) in control.text
+        publishing, control = doctor_network.check_addresses(Publish(address=taken, control_address=""))
+        assert (publishing.level, control.level) == (Level.WARN, Level.OK)
+        other.unbind(taken)
+
+
+def test_an_address_that_a_session_refuses_stops_it() -> None:
+    (publishing, _) = doctor_network.check_addresses(Publish(address="tcp://0.0.0.0:5556", control_address=""))
+    assert publishing.level is Level.FAIL
+    assert "m2m keys" in publishing.text
 
 
 def test_a_disk_that_is_too_full_is_told(tmp_path: Path) -> None:

@@ -9,7 +9,9 @@ import queue
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -108,10 +110,13 @@ class Amplifier:
     ----------
     options
         Which stream.
+    on_event
+        Called with what it tells.
     """
 
-    def __init__(self, options: AmplifierOptions) -> None:
+    def __init__(self, options: AmplifierOptions, on_event: Callable[[dict[str, Any]], None] = emit_json) -> None:
         self.options = options
+        self._on_event = on_event
         n = len(options.muscles)
         info = pylsl.StreamInfo(
             f"m2m-bench {options.source_id}", "EMG", n + 1, RATE_HZ, pylsl.cf_float32, options.source_id
@@ -131,10 +136,14 @@ class Amplifier:
             word, _, rest = line.strip().partition(" ")
             if word == "start":
                 options = msgspec.json.decode(rest, type=RunOptions)
-                self._runs.put(make_run(options, len(self.options.muscles), self.options.block))
+                self.start(make_run(options, len(self.options.muscles), self.options.block))
             elif word == "stop":
                 break
         self._stop.set()
+
+    def start(self, run: Run) -> None:
+        """Send a run from the next block on."""
+        self._runs.put(run)
 
     def stop(self) -> None:
         """End soon."""
@@ -146,7 +155,7 @@ class Amplifier:
         begin = pylsl.local_clock() + HEAD_START_S
         sent = 0
         run: Run | None = None
-        emit_json({"event": "ready"})
+        self._on_event({"event": "ready"})
         while not self._stop.is_set():
             if run is None and not self._runs.empty():
                 run = self._runs.get()
@@ -164,7 +173,7 @@ class Amplifier:
             self._outlet.push_chunk(samples, due)
             sent += block
             if run is not None and self._note(run, sent, begin, pushed_at):
-                emit_json({"event": "done", "t_pulse": run.t_pulse, "pushed_at": run.pushed_at})
+                self._on_event({"event": "done", "t_pulse": run.t_pulse, "pushed_at": run.pushed_at})
                 run = None
 
     def _note(self, run: Run, sent: int, begin: float, pushed_at: float) -> bool:
