@@ -58,6 +58,9 @@ WARM_FOR_S = 0.015
 """How long code and memory count as warm. A network's map takes 1 ms when they are, and 7 ms half a second later."""
 
 
+LATE_STAMPS = "late_stamps"
+"""Kind of note that says that nothing was lost."""
+
 WATCHED = (State.READY, State.RUNNING, State.DEGRADED)
 
 
@@ -304,6 +307,7 @@ class Session:
             if stamps.size:
                 self._last_sample_at = self._pulled_at
                 self._deliver(*inputs.feed_samples(samples, stamps))
+                self._take_notes()
             if stamps.size < self._streams.emg.MAX_SAMPLES:  # else more samples wait
                 # What was overdue when samples were last asked for: if we were held up since, they may wait by now.
                 self._deliver(inputs.expire(self._asked_at))
@@ -353,6 +357,12 @@ class Session:
         busy = self._parts is not None and self._parts.engine.assembler.n_pending > 0
         if late_s >= (self.settings.publish.health_period_s if busy else 0.0):
             self._send_health(now)
+
+    def _take_notes(self) -> None:
+        """Pass on what the core noticed of the stream beside the trials."""
+        for note in self._require_parts().engine.assembler.take_notes():
+            log.log(logging.INFO if note.kind == LATE_STAMPS else logging.WARNING, "%s", note.text)
+            self._recording.log("note", kind=note.kind, index=note.index, ms=note.ms, text=note.text)
 
     def _take_change(self, change: StreamChange) -> None:
         """Note that a stream was lost, or is back."""
