@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rt_engine.channels import ChannelMap, match_channels
+from rt_engine.edges.foreign_files import open_foreign_model, read_foreign_subject
 from rt_engine.engine import Engine
 from rt_engine.errors import SettingsError, StreamError
 from rt_engine.estimator import CortexEstimator, make_estimator
-from rt_engine.field.subject_file import Subject, read_subject
+from rt_engine.field.subject_file import Subject
 from rt_engine.mep import MepCriteria
-from rt_engine.model_file import Model, open_model
+from rt_engine.model_file import Model
 from rt_engine.pulse import TTL
 from rt_engine.settings import ModelChoice, Settings
 from rt_engine.tracked_field import TrackedField, make_tracked_field
@@ -48,8 +49,8 @@ def load_model(choice: ModelChoice) -> tuple[Model, Subject | None]:
     """
     if not choice.path:
         raise SettingsError("no model is named: set model.path in the settings or give --model")
-    model = open_model(Path(choice.path), provider=choice.provider, threads=choice.threads)
-    return model, read_subject(Path(choice.subject)) if choice.subject else None
+    model = open_foreign_model(Path(choice.path), provider=choice.provider, threads=choice.threads)
+    return model, read_foreign_subject(Path(choice.subject)) if choice.subject else None
 
 
 def build_engine(

@@ -1,8 +1,10 @@
 """Reads a file in a child process: parsers in native code can crash on damaged bytes, and the damage may be on purpose.
 
-A crash, a hang or an exit of the child is an error with a message here, and nothing more.
+A crash, a hang, a flood of memory or an exit of the child is an error with a message here, and nothing more. It is no
+prison: the child has the rights of whoever started it, but for the limits below.
 """
 
+import contextlib
 import importlib
 import os
 import signal
@@ -10,41 +12,64 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
-from rt_engine.errors import FileFormatError, M2MError
+from rt_engine.errors import DataError, FileFormatError, M2MError, ModelError
 
 TIMEOUT_S = 120.0
 """No file of ours takes a tenth of it; a parser that runs in circles ends here."""
 
+MEMORY_MB = 4096
+"""What the child may take beside eight times the file's size, which compression may save."""
+
+SLOWEST_MB_PER_S = 20.0
+"""What a large file is granted, beside `TIMEOUT_S`."""
+
 REFUSED = 3
 """Exit code of a child that found why the file cannot be used."""
 
+_PASSED_ON: dict[str, type[M2MError]] = {"DataError": DataError, "ModelError": ModelError}
+"""Errors that stay what they were; all others are `FileFormatError`."""
 
-def read_in_child(reader: Callable[[Path], bytes], path: Path, timeout_s: float = TIMEOUT_S) -> bytes:
+_MARK = "m2m-refused:"
+"""Begins what the child says of it; native code may have written to stderr before."""
+
+
+def read_in_child(reader: Callable[[Path], object], path: Path, timeout_s: float = TIMEOUT_S) -> bytes:
     """Call a reader in a process of its own.
 
     Parameters
     ----------
     reader
-        A function of a module, which returns what it read as bytes; its errors of the kind `M2MError` come back as
-        `FileFormatError` with the same words.
+        A function of a module; its errors of the kind `M2MError` come back as what they are.
     path
         Handed to it.
     timeout_s
-        How long it may take.
+        How long it may take, beside the time for a large file.
 
     Returns
     -------
     bytes
-        What the reader returned.
+        What the reader returned; empty if that was anything but bytes.
 
     Raises
     ------
     FileFormatError
-        If the reader refused the file, crashed, or did not end.
+        If the reader crashed, took too much memory, or did not end.
+    M2MError
+        If the reader refused the file: as it said.
     """
-    command = [sys.executable, "-c", "from rt_engine.guarded_read import child; child()"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    size_mb = path.stat().st_size / 1e6 if path.is_file() else 0.0
+    timeout_s += size_mb / SLOWEST_MB_PER_S
+    memory_mb = MEMORY_MB + round(8 * size_mb)
+    # -P: no module is taken from the folder that happens to be the current one.
+    command = [sys.executable, "-P", "-c", "from rt_engine.guarded_read import child; child()", str(memory_mb)]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OPENBLAS_NUM_THREADS": "1",  # each thread would reserve memory, and none is needed
+    }
     try:
         ended = subprocess.run(
             [*command, reader.__module__, reader.__name__, str(path)],
@@ -60,21 +85,44 @@ def read_in_child(reader: Callable[[Path], bytes], path: Path, timeout_s: float 
         return ended.stdout
     said = ended.stderr.decode(errors="replace").strip()
     if ended.returncode == REFUSED:
-        raise FileFormatError(said)
+        kind, _, words = said.rpartition(_MARK)[2].partition(":")
+        raise _PASSED_ON.get(kind, FileFormatError)(words)
     how = _signal_name(ended.returncode) or (said.splitlines() or ["no word"])[-1]
     raise FileFormatError(f"{path} is damaged: reading it ended its reader ({how})")
 
 
 def child() -> None:
     """Do the child's part: call the function named on the command line, write what it gives to stdout."""
-    module, name, path = sys.argv[1:]
+    memory_mb, module, name, path = sys.argv[1:]
+    _limit(int(memory_mb) * 1_000_000)
     try:
-        found: bytes = getattr(importlib.import_module(module), name)(Path(path))
+        found: object = getattr(importlib.import_module(module), name)(Path(path))
+    except MemoryError:
+        _refuse(FileFormatError(f"{path} cannot be read: that takes more than {memory_mb} MB of memory"))
     except M2MError as error:
-        sys.stderr.write(str(error))
-        sys.exit(REFUSED)
-    sys.stdout.buffer.write(found)
-    sys.stdout.buffer.flush()
+        _refuse(error)
+    else:
+        sys.stdout.buffer.write(found if isinstance(found, bytes) else b"")
+        sys.stdout.buffer.flush()
+
+
+def _refuse(error: M2MError) -> NoReturn:
+    sys.stderr.write(f"{_MARK}{type(error).__name__}:{error}")
+    sys.exit(REFUSED)
+
+
+def _limit(memory_bytes: int) -> None:
+    """Take no more memory than this, write no file, leave no core; where the system knows such limits."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        for limit, value in (
+            (resource.RLIMIT_AS, memory_bytes),
+            (resource.RLIMIT_CORE, 0),
+            (resource.RLIMIT_FSIZE, 0),
+        ):
+            with contextlib.suppress(ValueError, OSError):  # what is already lower stays
+                resource.setrlimit(limit, (value, value))
 
 
 def _signal_name(code: int) -> str:

@@ -255,7 +255,7 @@ def read_model_info(path: str | Path) -> ModelInfo:
     return _read(Path(path))[0]
 
 
-def open_model(path: str | Path, *, provider: Provider = "auto", threads: int = 1) -> Model:
+def open_model(path: str | Path, *, provider: Provider = "auto", threads: int = 1, sha256: str = "") -> Model:
     """Open a model file and run it once, so that the first pulse is as fast as the others.
 
     Parameters
@@ -267,16 +267,20 @@ def open_model(path: str | Path, *, provider: Provider = "auto", threads: int = 
         CUDA although it was tried, `Model.notice` says why in one line.
     threads
         Threads within one operator.
+    sha256
+        SHA-256 that the file must have, checked before ONNX Runtime sees it; empty takes what is there.
 
     Raises
     ------
     FileFormatError
         As `read_model_info`.
     ModelError
-        If ONNX Runtime refuses the model, its inputs or outputs are not those of a model file, or its first
-        run fails.
+        If it has another SHA-256, ONNX Runtime refuses the model, its inputs or outputs are not those of a model file,
+        or its first run fails.
     """
     info, content = _read(Path(path))
+    if sha256 and info.sha256 != sha256:
+        raise ModelError(f"{path} has the SHA-256 {info.sha256}; expected {sha256}: it is another model")
     session, used, notice = open_session(content, provider=provider, threads=threads)
     _check_ends("inputs", INPUTS, session.get_inputs(), info.path)
     _check_ends("inputs with a default", DEFAULTED_INPUTS, session.get_overridable_initializers(), info.path)

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rt_engine.edges.foreign_files import read_foreign_stimulation_set, read_foreign_subject
 from rt_engine.edges.xdf_source import XdfStream, read_streams
 from rt_engine.errors import FileFormatError
-from rt_engine.field.stimulation_file import STIMULATION_KIND, read_stimulation_set
-from rt_engine.field.subject_file import Subject, file_sha256, read_subject
+from rt_engine.field.stimulation_file import STIMULATION_KIND
+from rt_engine.field.subject_file import Subject, file_sha256
 from rt_engine.mep import MepStatus
 from rt_engine.model_file import read_model_info
 from rt_engine.record_events import RECORD_TYPE, Result, Start, Stop, parse_event
@@ -122,7 +123,7 @@ def _hdf5_reader(path: Path) -> Callable[[Path], Inspection]:
 
 
 def _subject(path: Path) -> Inspection:
-    subject = read_subject(path)
+    subject = read_foreign_subject(path)
     low, high = subject.voxel_mm.min(axis=0), subject.voxel_mm.max(axis=0)
     return Inspection(
         "subject",
@@ -164,7 +165,7 @@ def _basis(subject: Subject) -> dict[str, Any]:
 
 
 def _stimulations(path: Path) -> Inspection:
-    data = read_stimulation_set(path)
+    data = read_foreign_stimulation_set(path)
     no_mep = (data.status & np.uint16(MepStatus.NO_MEP)) != 0
     rows = [
         {

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import msgspec
 
+from rt_engine.edges.foreign_files import open_foreign_model
 from rt_engine.edges.publisher import Publisher
 from rt_engine.edges.xdf_source import Recording, load_recording
 from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import build_engine, load_model, model_parts
 from rt_engine.errors import ModelError
 from rt_engine.health import State
-from rt_engine.model_file import open_model
 from rt_engine.record_events import ModelSwapped
 from rt_engine.replay import replay
 from rt_engine.result_digest import ResultDigest
@@ -223,7 +223,7 @@ class ReplaySession:
                 f"put the file whose SHA-256 is {event.sha256} there"
             )
         choice = self._settings.model
-        model = open_model(path, provider=choice.provider, threads=choice.threads)
+        model = open_foreign_model(Path(path), provider=choice.provider, threads=choice.threads)
         if model.info.sha256 != event.sha256:
             raise ModelError(
                 f"after {event.n} samples the live session took the model {path} with the SHA-256 {event.sha256}; "

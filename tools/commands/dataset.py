@@ -329,10 +329,11 @@ def _from_mat(
 
 
 def _subject(path: Path | None) -> Any:
-    from rt_engine.field.subject_file import file_sha256, read_subject
+    from rt_engine.edges.foreign_files import read_foreign_subject
+    from rt_engine.field.subject_file import file_sha256
 
     chosen = path or Path(str(files("configs") / "demo" / "default.subject.h5"))
-    return read_subject(chosen), file_sha256(chosen)
+    return read_foreign_subject(chosen), file_sha256(chosen)
 
 
 def _show(imported: Any) -> None:

@@ -7,8 +7,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from rt_engine.edges.foreign_files import read_foreign_stimulation_set
 from rt_engine.errors import M2MError
-from rt_engine.field.stimulation_file import read_stimulation_set
 from rt_engine.field.subject_file import file_sha256
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
@@ -74,7 +74,7 @@ def fit_and_export(
         raise M2MError(f"--kind is {kind!r}; expected {' or '.join(EXPORTABLE)}")
     if not out.absolute().parent.is_dir():
         raise M2MError(f"--out {out}: there is no folder {out.absolute().parent}; make it first")
-    training = prepare(read_stimulation_set(data), floor_uv=floor_uv)
+    training = prepare(read_foreign_stimulation_set(data), floor_uv=floor_uv)
     for note in training.notes:
         console.print(note)
     validation: dict[str, Any] = {}

@@ -14,8 +14,9 @@ from rich.table import Table
 from typer.core import TyperGroup
 
 from drivers.simulated.settings import SimulatedSubjectSettings, settings_from
+from rt_engine.edges.foreign_files import read_foreign_subject
 from rt_engine.errors import SettingsError
-from rt_engine.field.subject_file import Subject, file_sha256, read_subject
+from rt_engine.field.subject_file import Subject, file_sha256
 from tools.console import console, emit_json
 
 
@@ -246,7 +247,7 @@ def _names(text: str | None) -> list[str] | None:
 def given_subject(path: Path | None) -> tuple[Subject, str]:
     """Read a subject, by default the one that ships; return it and its file's SHA-256."""
     chosen = path or Path(str(files("configs") / "demo" / "default.subject.h5"))
-    return read_subject(chosen), file_sha256(chosen)
+    return read_foreign_subject(chosen), file_sha256(chosen)
 
 
 def chosen_session(path: Path | None, overrides: list[str] | None, given: dict[str, Any]) -> SimulatedSubjectSettings:

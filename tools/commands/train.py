@@ -11,8 +11,8 @@ import numpy as np
 import typer
 from rich.table import Table
 
+from rt_engine.edges.foreign_files import read_foreign_stimulation_set
 from rt_engine.errors import M2MError
-from rt_engine.field.stimulation_file import read_stimulation_set
 from rt_engine.field.subject_file import file_sha256
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
@@ -105,7 +105,7 @@ def train_and_export(
     created: str = "",
 ) -> dict[str, Any]:
     """Do what `m2m train` does, and return what it prints as JSON."""
-    training = prepare_for_networks(read_stimulation_set(data), settings.preprocessing)
+    training = prepare_for_networks(read_foreign_stimulation_set(data), settings.preprocessing)
     selection = select_stimulations(training, settings.preprocessing)
     for note in selection.notes:
         console.print(note)

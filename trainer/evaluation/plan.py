@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from rt_engine.edges.foreign_files import read_foreign_stimulation_set
 from rt_engine.errors import DataError, SettingsError
-from rt_engine.field.stimulation_file import read_stimulation_set
 from rt_engine.field.subject_file import file_sha256
 from trainer.architectures.settings import MODELS, ModelName
 from trainer.baselines import DEFAULT_FLOOR_UV, KINDS
@@ -147,7 +147,7 @@ def prepare_set(path: Path, settings: EvaluationSettings) -> PreparedSet:
         If the file or its data cannot be used, or no kind of folds that was asked for can be made.
     """
     preprocessing = settings.training.preprocessing
-    whole = prepare_for_networks(read_stimulation_set(path), preprocessing)
+    whole = prepare_for_networks(read_foreign_stimulation_set(path), preprocessing)
     selection = select_stimulations(whole, preprocessing)
     training = selection.apply(whole)
     notes: list[str] = []

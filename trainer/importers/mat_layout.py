@@ -24,6 +24,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from rt_engine.edges.foreign_files import try_foreign_hdf5
 from rt_engine.errors import DataError, FileFormatError
 from trainer.importers.arrays import ArrayData, magnitude
 from trainer.importers.mat_file import read_mat
@@ -165,6 +166,7 @@ def _variables(path: Path) -> dict[str, npt.NDArray[Any]]:
     if not h5py.is_hdf5(path):
         every = read_mat(path)
     else:
+        try_foreign_hdf5(path)
         try:
             with h5py.File(path, "r") as file:
                 # MATLAB stores its first axis fastest, so HDF5 shows the axes in reverse.

@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from rt_engine.edges.foreign_files import try_foreign_hdf5
 from rt_engine.errors import FileFormatError
 from trainer.importers.mat_file import read_mat
 from trainer.importers.pose_table import Floats, PoseTable, no_pose, rigid_pose, without_misplaced
@@ -211,6 +212,7 @@ def _mat_73(path: Path) -> Iterator[_Found]:
             # MATLAB stores its columns first, so HDF5 shows the axes in reverse.
             found.append(np.asarray(item[()], np.float64).T)
 
+    try_foreign_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             file.visititems(collect)

@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from rt_engine.edges.foreign_files import try_foreign_hdf5
 from rt_engine.errors import FileFormatError
 from trainer.importers.wild_text import read_bytes
 
@@ -40,6 +41,8 @@ def load_arrays(path: str | Path) -> Arrays:
         raise FileFormatError(f"{path} ends with {kind!r}; expected .npz, .h5 or .hdf5.")
     if kind != ".npz" and not path.is_file():
         raise FileFormatError(f"There is no file {path}. Check the path.")
+    if kind != ".npz":
+        try_foreign_hdf5(path)
     data = read_bytes(path) if kind == ".npz" else b""
     try:
         if kind == ".npz":

@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
+from rt_engine.edges.foreign_files import try_foreign_hdf5
 from rt_engine.errors import DataError, FileFormatError
 from rt_engine.field.subject_file import Subject
 from trainer.importers.field_table import FieldTable, make_field_table
@@ -71,6 +72,7 @@ def read_many_simulations(
     if not path.is_file():
         raise FileFormatError(f"There is no file {path}; expected an HDF5 file of SimNIBS. Check the path.")
     head = None if mesh is None else read_gmsh(mesh)
+    try_foreign_hdf5(path)
     try:
         with h5py.File(path, "r") as file:
             layout = find_layout(file, path, subject, dataset=dataset, mesh=head, roi=roi)
