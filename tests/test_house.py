@@ -42,7 +42,19 @@ ONLY_IN = {
 }
 """Package -> the only folders whose files may import it."""
 
-WORLDLY = {"time", "threading", "socket", "asyncio", "multiprocessing", "zmq", "pylsl", "pyxdf", "datetime", "random"}
+WORLDLY = {
+    "time",
+    "threading",
+    "socket",
+    "asyncio",
+    "multiprocessing",
+    "subprocess",
+    "zmq",
+    "pylsl",
+    "pyxdf",
+    "datetime",
+    "random",
+}
 """What owns a thread, a socket or a clock, or gives another answer each time: nothing for the core."""
 
 TOP_LEVEL = re.compile(
