@@ -48,10 +48,13 @@ class StimulatorIntensity:
         Time in the engine's clock, s.
     percent_mso
         Percent of the maximum stimulator output.
+    didt_a_per_us
+        dI/dt of the coil's current at that output, A/us; None where the stimulator does not tell.
     """
 
     t: float
     percent_mso: float
+    didt_a_per_us: float | None = None
 
 
 T = TypeVar("T", bound=Timed)

@@ -127,16 +127,18 @@ class IntensityFed(msgspec.Struct, tag="intensity", tag_field="event", kw_only=T
     n: int
     t: float | None
     percent_mso: float | None
+    didt_a_per_us: float | None = None
 
     @classmethod
     def of(cls, n: int, intensity: StimulatorIntensity) -> "IntensityFed":
         """Return the event of an intensity fed after `n` samples."""
-        return cls(n=n, t=_or_none(intensity.t), percent_mso=_or_none(intensity.percent_mso))
+        percent, didt = _or_none(intensity.percent_mso), intensity.didt_a_per_us
+        return cls(n=n, t=_or_none(intensity.t), percent_mso=percent, didt_a_per_us=didt)
 
     @property
     def fed(self) -> StimulatorIntensity:
         """What the engine was given."""
-        return StimulatorIntensity(_number(self.t), _number(self.percent_mso))
+        return StimulatorIntensity(_number(self.t), _number(self.percent_mso), self.didt_a_per_us)
 
 
 class ModelSwapped(msgspec.Struct, tag="swap", tag_field="event", kw_only=True, frozen=True):

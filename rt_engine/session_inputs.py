@@ -7,8 +7,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.companions import StimulatorIntensity
 from rt_engine.edges.clock_offset import now_s
+from rt_engine.edges.intensity_sample import parse_intensity
 from rt_engine.edges.lsl_inlets import EventInlet
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.engine import Engine, PulseResult
@@ -88,10 +88,11 @@ class SessionInputs:
                 if pose:
                     self._note(PoseFed.of(engine.n_samples, pose))
                     engine.feed_pose(pose)
-            elif isinstance(values[0], float):
-                intensity = StimulatorIntensity(t, values[0])
-                self._note(IntensityFed.of(engine.n_samples, intensity))
-                engine.feed_intensity(intensity)
+            else:
+                intensity = parse_intensity(values, inlet.labels, t)
+                if intensity:
+                    self._note(IntensityFed.of(engine.n_samples, intensity))
+                    engine.feed_intensity(intensity)
         return results
 
     def expire(self, t: float) -> list[PulseResult]:

@@ -129,7 +129,8 @@ class CoilChoice(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_onl
     name: str = ""
     """Name of the coil in use, checked against that of the subject's E-field basis; empty takes the basis' coil."""
     max_didt_a_per_us: NotNegative = 0.0
-    """dI/dt at 100 % of the stimulator's output, A/us; 0 takes what the subject file says of the coil."""
+    """dI/dt at 100 % of the stimulator's output, A/us; 0 takes what the stimulator's stream tells with each intensity
+    (channel ``didt_a_per_us``), else what the subject file says of the coil."""
 
 
 class Publish(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):

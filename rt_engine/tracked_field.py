@@ -111,7 +111,8 @@ class TrackedField:
     voxel_mm
         (V, 3) float64, centres of the model's voxels, mm.
     max_didt_a_per_us
-        dI/dt at 100 % of the stimulator's output, A/us; None for that of the basis' coil.
+        dI/dt at 100 % of the stimulator's output, A/us; None for what the stimulator's stream tells with each
+        intensity, else for that of the basis' coil.
     notice
         One line for the user, or None.
 
@@ -132,10 +133,11 @@ class TrackedField:
         self.notice = notice
         self._off = "" if isinstance(basis, ReducedBasis) else basis
         self._basis: FieldBasis | None = None
-        self._didt_a_per_s = 0.0
+        self._max_didt_a_per_us = max_didt_a_per_us or 0.0
+        self._streams_didt = max_didt_a_per_us is None
         if isinstance(basis, ReducedBasis):
             self._basis = FieldBasis(basis)
-            self._didt_a_per_s = 1e6 * (max_didt_a_per_us or basis.coil.max_didt_a_per_us)
+            self._max_didt_a_per_us = max_didt_a_per_us or basis.coil.max_didt_a_per_us
         self._voxel_mm = np.ascontiguousarray(voxel_mm, dtype=np.float64)
         self._kept: OrderedDict[tuple[bytes, float], _Prepared] = OrderedDict()
         self._estimate = np.empty(len(self._voxel_mm), dtype=np.float32)
@@ -155,7 +157,7 @@ class TrackedField:
         """
         if self._why_not(pose, intensity) or pose is None or intensity is None:
             return False
-        if _key(pose, intensity) in self._kept:
+        if self._key(pose, intensity) in self._kept:
             return False
         self._prepared(pose, intensity)
         return True
@@ -205,15 +207,22 @@ class TrackedField:
         return ""
 
     def _prepared(self, pose: CoilPose, intensity: StimulatorIntensity) -> _Prepared:
-        key = _key(pose, intensity)
+        key = self._key(pose, intensity)
         found = self._kept.get(key)
         if found is not None:
             self._kept.move_to_end(key)
             return found
         if len(self._kept) >= KEPT:
             self._kept.popitem(last=False)
-        self._kept[key] = made = self._compute(pose, self._didt_a_per_s * intensity.percent_mso / 100.0)
+        self._kept[key] = made = self._compute(pose, key[1])
         return made
+
+    def _key(self, pose: CoilPose, intensity: StimulatorIntensity) -> tuple[bytes, float]:
+        """Return what a field depends on: the pose, and dI/dt in A/s."""
+        didt_a_per_us = self._max_didt_a_per_us * intensity.percent_mso / 100.0
+        if self._streams_didt and intensity.didt_a_per_us is not None:
+            didt_a_per_us = intensity.didt_a_per_us
+        return pose.matrix.tobytes(), 1e6 * didt_a_per_us
 
     def _compute(self, pose: CoilPose, didt_a_per_s: float) -> _Prepared:
         if self._basis is None:
@@ -272,7 +281,8 @@ def make_tracked_field(
     coil
         Name of the coil in use, to be checked against the basis'; empty takes the basis' coil.
     max_didt_a_per_us
-        dI/dt at 100 % of the stimulator's output, A/us; 0 takes that of the basis' coil.
+        dI/dt at 100 % of the stimulator's output, A/us; 0 takes what the stimulator's stream tells, else that of the
+        basis' coil.
 
     Raises
     ------
@@ -310,7 +320,3 @@ def _dot(one: NDArray[Any], other: NDArray[Any]) -> float:
 
 def _nothing(reason: str, residual: float | None) -> _Prepared:
     return _Prepared(ComputedField(None, residual, reason), 0.0, np.empty(0, np.float32), np.full(3, np.nan))
-
-
-def _key(pose: CoilPose, intensity: StimulatorIntensity) -> tuple[bytes, float]:
-    return pose.matrix.tobytes(), intensity.percent_mso

@@ -16,6 +16,7 @@ import pyxdf
 from numpy.typing import NDArray
 
 from rt_engine.companions import CoilPose, StimulatorIntensity
+from rt_engine.edges.intensity_sample import parse_intensity
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.edges.xdf_chunks import open_whole_chunks
 from rt_engine.errors import FileFormatError, RecordingError
@@ -366,8 +367,8 @@ def _poses(streams: list[XdfStream]) -> list[CoilPose]:
 
 
 def _intensities(streams: list[XdfStream]) -> list[StimulatorIntensity]:
-    found = [StimulatorIntensity(t, float(values[0])) for stream in streams for values, t in _timed(stream)]
-    return sorted(found, key=lambda intensity: intensity.t)
+    found = [parse_intensity(values, stream.labels, t) for stream in streams for values, t in _timed(stream)]
+    return sorted((intensity for intensity in found if intensity), key=lambda intensity: intensity.t)
 
 
 def _timed(stream: XdfStream) -> list[tuple[list[float], float]]:

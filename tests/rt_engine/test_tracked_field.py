@@ -76,6 +76,18 @@ def test_a_stimulator_of_its_own_gives_its_own_field(subject: Subject, info: Mod
     np.testing.assert_allclose(weak, strong / 2.0, rtol=1e-5)
 
 
+def test_a_stimulator_that_tells_its_didt_is_believed_unless_the_settings_say_otherwise(
+    subject: Subject, info: ModelInfo, tracked: TrackedField
+) -> None:
+    told = replace(AT_RMT, didt_a_per_us=60.0)
+    basis, pose = FieldBasis(subject.basis), _pose(subject)
+    found = tracked.field_of(pose, told).field_v_per_m
+    np.testing.assert_array_equal(found, basis.field(pose.matrix, 60e6).magnitude_v_per_m)
+    chosen = make_tracked_field(subject, info, max_didt_a_per_us=100.0).field_of(pose, told).field_v_per_m
+    np.testing.assert_array_equal(chosen, basis.field(pose.matrix, 50e6).magnitude_v_per_m)
+    assert not np.array_equal(tracked.field_of(pose, AT_RMT).field_v_per_m, found), "the same output, told and not"
+
+
 def test_prepared_or_not_the_bits_are_the_same_and_nothing_is_computed_twice(subject: Subject, info: ModelInfo) -> None:
     asked, prepared = make_tracked_field(subject, info), make_tracked_field(subject, info)
     poses = [_pose(subject, k) for k in range(KEPT + 3)]
