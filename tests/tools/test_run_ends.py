@@ -50,7 +50,7 @@ def states(folder):
     ("stage", "number"),
     [
         ("starting LabRecorder", signal.SIGINT),
-        ("READY", signal.SIGTERM),
+        pytest.param("READY", signal.SIGTERM, marks=pytest.mark.long),
         pytest.param("opening the streams", signal.SIGINT, marks=pytest.mark.long),
         pytest.param("waiting for the first samples", signal.SIGTERM, marks=pytest.mark.long),
     ],

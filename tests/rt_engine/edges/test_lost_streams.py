@@ -1,13 +1,19 @@
 """Streams that are lost and come back: the session says so at once, finds them again, and never takes a wrong one."""
 
+import json
 import uuid
 
 import numpy as np
 import pylsl
 import pytest
 
+from rt_engine.edges.xdf_source import load_recording
+from rt_engine.engine_setup import build_engine, load_model
 from rt_engine.health import State
 from rt_engine.muscles import ARTICLE_MUSCLES
+from rt_engine.replay import replay
+from rt_engine.result_digest import ResultDigest
+from rt_engine.settings import parse_settings
 
 
 def degraded(running, until, *words):
@@ -88,6 +94,7 @@ def test_one_that_comes_back_with_other_channels_is_not_taken(amplifier, restart
     assert len(running.of("map")) == 1
 
 
+@pytest.mark.long
 def test_one_under_another_source_id_that_the_settings_do_not_ask_for_is_named_and_not_taken(
     amplifier, live, until, unique
 ):
@@ -98,6 +105,7 @@ def test_one_under_another_source_id_that_the_settings_do_not_ask_for_is_named_a
     degraded(running, until, f"has source_id '{other.source_id}', which the settings do not ask for")
 
 
+@pytest.mark.long
 def test_one_under_another_source_id_is_taken_if_it_is_the_only_one_that_the_settings_ask_for(
     amplifier, live, until, unique
 ):
@@ -114,6 +122,7 @@ def test_one_under_another_source_id_is_taken_if_it_is_the_only_one_that_the_set
     served(again, running)
 
 
+@pytest.mark.long
 def test_two_that_could_be_it_are_not_chosen_between(amplifier, live, until, unique):
     name = f"EMG {unique}"
     first = amplifier(name=name)
@@ -153,3 +162,32 @@ def test_another_stream_that_is_lost_degrades_the_session_and_pulses_are_served(
     assert "is back after" in running.of("health")[-1][0].reason
     assert running.stop().pulses_served == 1
     del outlet
+
+
+@pytest.mark.long
+def test_a_recorded_session_whose_amplifier_was_started_again_is_replayed_to_the_bit(
+    amplifier, restart, live, until, tmp_path
+):
+    path = tmp_path / "recording.xdf"
+    first = amplifier()
+    running = live(first, path).start()
+    served(first, running)
+    again = restart(first)
+    degraded(running, until, "is lost")
+    flowing(running, until)
+    served(again, running)
+    summary = running.stop()
+    recording = load_recording(path)
+    settings = parse_settings(recording.settings)
+    model, _ = load_model(settings.model)
+    engine = build_engine(settings, model, recording.labels, recording.units, recording.rate_hz).engine
+    results = [result for _, results in replay(recording, engine) for result in results]
+    digest = ResultDigest()
+    for result in results:
+        digest.add(result.meps.amplitude_uv, result.map.field)
+    assert (len(results), digest.sha256_meps, digest.sha256_maps) == (2, summary.sha256_meps, summary.sha256_maps)
+    log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in log if line["event"].startswith("stream_") and line["role"] == "emg"] == [
+        "stream_lost",
+        "stream_back",
+    ]
