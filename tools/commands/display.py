@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
+from rt_engine.edges.curve_keys import client_keys
 from rt_engine.errors import M2MError
-from tools.commands.options import JsonOption
+from tools.commands.options import JsonOption, OwnKeyOption, ServerKeyOption
 from tools.console import emit_json
 
 
@@ -24,6 +25,8 @@ def display(
     full_screen: Annotated[bool, typer.Option("--full-screen", help="Fill the screen.")] = False,
     size: Annotated[str, typer.Option(help="Width x height of the window in pixels.")] = "1600x1000",
     zoom: Annotated[float, typer.Option(min=0.5, max=4.0, help="Enlarge everything, for a screen far away.")] = 1.0,
+    key: OwnKeyOption = None,
+    server_key: ServerKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show sweeps, MEPs and the BA4 map of a running engine, live.
@@ -45,6 +48,7 @@ def display(
         full_screen=full_screen,
         size=(int(width), int(height)),
         zoom=zoom,
+        keys=client_keys(key, server_key),
     )
     if as_json:
         emit_json(summary.as_dict())

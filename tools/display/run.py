@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from rt_engine.edges.curve_keys import ClientKeys
 from rt_engine.errors import M2MError
 from tools.display.picture_age import PictureAges
 from tools.display.screen import check_packages, check_screen, find_opengl
@@ -73,6 +74,7 @@ def run_display(
     full_screen: bool = False,
     size: tuple[int, int] = DEFAULT_SIZE,
     zoom: float = 1.0,
+    keys: ClientKeys | None = None,
 ) -> DisplaySummary:
     """Show the live window; returns when it has been closed.
 
@@ -93,6 +95,8 @@ def run_display(
         Width and height of the window, pixels.
     zoom
         Enlarges everything, for a screen far away.
+    keys
+        CURVE keys, for an engine that asks for some.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def run_display(
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     try:
-        return _run(address, screenshot, after_pulses, close, full_screen, size, zoom, asked_to_close)
+        return _run(address, keys, screenshot, after_pulses, close, full_screen, size, zoom, asked_to_close)
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
@@ -113,6 +117,7 @@ def run_display(
 
 def _run(
     address: str,
+    keys: ClientKeys | None,
     screenshot: Path | None,
     after_pulses: int,
     close: bool,
@@ -126,7 +131,7 @@ def _run(
     if zoom != 1.0:
         os.environ["QT_SCALE_FACTOR"] = f"{zoom:g}"
     state = DisplayState(address, time.monotonic())
-    subscriber = Subscriber(address, state)
+    subscriber = Subscriber(address, state, keys)
     ages = PictureAges(address)
 
     from PySide6.QtCore import QTimer, QtMsgType, qInstallMessageHandler

@@ -40,8 +40,9 @@ _ENDED = ("STOPPED", "FAILED")
 _REPEATED = ("session", "geometry")
 """Topics that the engine sends again to each new subscriber, under their old number."""
 
-Link = Literal["connecting", "connected", "not m2m"]
-"""The transport below the messages: no one there yet, someone there, someone there who speaks otherwise."""
+Link = Literal["connecting", "connected", "not m2m", "shut"]
+"""The transport below the messages: no one there yet, someone there, someone there who speaks otherwise (or asks for a
+key), an engine that does not know this window's key."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +218,8 @@ class DisplayState:
             what = {
                 "connecting": f"Waiting for an engine at {self.address}",
                 "connected": f"Waiting for the first message from {self.address}",
-                "not m2m": f"Waiting for an engine: what answers at {self.address} is none",
+                "not m2m": f"Waiting for an engine: what answers at {self.address} is none, or asks for a key",
+                "shut": f"The engine at {self.address} does not know this window's key: let it in, then open it again",
             }[self.link]
             return Connection("waiting", f"{what} ({waited})")
         if self.health is not None and self.health.state in _ENDED:

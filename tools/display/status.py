@@ -54,7 +54,7 @@ def engine_sign(state: DisplayState, now: float) -> Sign:
     """Say how the engine is, or that there is none."""
     connection = state.connection(now)
     if connection.kind == "waiting":
-        return Sign("Engine", "WAITING", connection.text, "bad" if state.link == "not m2m" else "calm")
+        return Sign("Engine", "WAITING", connection.text, "bad" if state.link in ("not m2m", "shut") else "calm")
     if connection.kind == "stale":
         return Sign("Engine", "CONNECTION LOST", connection.text, "bad")
     if state.health is None:
@@ -130,6 +130,9 @@ def figures(state: DisplayState) -> list[Figure]:
     tone: Tone = "warn" if counters.lost or counters.malformed else "good"
     if counters.out_of_order:
         lost += f", late {counters.out_of_order}"
+    overflows = health.drops.get("subscriber_overflows", 0) if health is not None else 0
+    if overflows:  # this window or another one
+        lost, tone = f"{lost}; engine: a window fell behind {overflows} x", "warn"
     shown.append(Figure("Messages not shown", lost, tone))
     return shown
 

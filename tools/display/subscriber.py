@@ -8,6 +8,7 @@ from typing import Any
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from rt_engine.edges.curve_keys import ClientKeys
 from rt_engine.errors import DataError, SettingsError
 from rt_engine.messages import MAX_FRAME_BYTES, decode
 from tools.display.state import DisplayState
@@ -18,7 +19,13 @@ AT_MOST_PER_POLL = 500
 QUEUE = 1000
 """Messages that ZeroMQ keeps for a window that is busy; beyond, they are lost and seen as holes."""
 
-_WATCHED = zmq.Event.HANDSHAKE_SUCCEEDED | zmq.Event.CONNECTED | zmq.Event.CLOSED | zmq.Event.DISCONNECTED
+_WATCHED = (
+    zmq.Event.HANDSHAKE_SUCCEEDED
+    | zmq.Event.HANDSHAKE_FAILED_AUTH
+    | zmq.Event.CONNECTED
+    | zmq.Event.CLOSED
+    | zmq.Event.DISCONNECTED
+)
 
 
 class Subscriber:
@@ -30,6 +37,8 @@ class Subscriber:
         ZeroMQ endpoint of the engine, e.g. ``tcp://127.0.0.1:5556``.
     state
         What to feed.
+    keys
+        CURVE keys, for an engine that asks for some.
 
     Raises
     ------
@@ -37,7 +46,7 @@ class Subscriber:
         If the address is none.
     """
 
-    def __init__(self, address: str, state: DisplayState) -> None:
+    def __init__(self, address: str, state: DisplayState, keys: ClientKeys | None = None) -> None:
         self._state = state
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._socket = self._context.socket(zmq.SUB)
@@ -53,6 +62,8 @@ class Subscriber:
         self._socket.setsockopt(zmq.HEARTBEAT_TIMEOUT, 5000)
         self._monitor: Any = self._socket.get_monitor_socket(_WATCHED)
         self._greeted = False
+        if keys:
+            keys.secure(self._socket)
         try:
             self._socket.connect(address)
         except zmq.ZMQError as error:
@@ -100,9 +111,11 @@ class Subscriber:
                 case zmq.Event.HANDSHAKE_SUCCEEDED:
                     self._greeted = True
                     self._state.link = "connected"
-                case zmq.Event.CLOSED:
+                case zmq.Event.HANDSHAKE_FAILED_AUTH:
+                    self._state.link = "shut"
+                case zmq.Event.CLOSED if self._state.link != "shut":
                     self._state.link = "connecting"
-                case zmq.Event.DISCONNECTED:
+                case zmq.Event.DISCONNECTED if self._state.link != "shut":
                     # Whoever answers, but not with ZeroMQ's greeting of a publisher, is no engine.
                     self._state.link = "connecting" if self._greeted else "not m2m"
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import zmq
 
-from rt_engine.edges.publisher import HIGH_WATER_MARK, Publisher
+from rt_engine.edges.publisher import AT_MOST_PER_CALL, HIGH_WATER_MARK, Publisher
 from rt_engine.errors import M2MError, SettingsError
 from rt_engine.messages import GeometryHeader, HealthHeader, decode
 
@@ -20,8 +20,9 @@ def publisher():
 def subscribe(publisher):
     sockets = []
 
-    def make(topic=b""):
+    def make(topic=b"", queue=1000):
         socket = zmq.Context.instance().socket(zmq.SUB)
+        socket.setsockopt(zmq.RCVHWM, queue)
         socket.setsockopt(zmq.SUBSCRIBE, topic)
         socket.connect(publisher.address)
         sockets.append(socket)
@@ -77,6 +78,95 @@ def test_a_subscriber_that_never_reads_does_not_stop_the_others(publisher, subsc
         publisher.send(geometry()[0], big)
         until(lambda n=n: receive(publisher, eager, until)[0].seq == n + 1, "the newest message")
     assert idle.poll(10_000)  # it has its first messages, and no more than its queues hold
+
+
+def drained(socket):
+    """Read what there is; nothing more comes after a pause of 0.2 s, since nothing is sent meanwhile."""
+    seqs = []
+    while socket.poll(200):
+        seqs.append(decode(socket.recv_multipart())[0].seq)
+    return seqs
+
+
+def test_a_subscriber_that_never_reads_costs_one_full_queue_and_is_counted(publisher, subscribe, until):
+    """However much is sent, the engine keeps the same number of messages for it; the rest is dropped, not queued."""
+    idle, eager = subscribe(b"health", queue=10), subscribe(b"health")
+    big = {"any": (np.zeros(300_000, np.float32), "1")}
+    sent = -1
+
+    def send():
+        nonlocal sent
+        sent += 1
+        publisher.serve_subscribers()
+        publisher.send(HealthHeader(state="READY", t=1.0), big)
+
+    until(lambda: send() or (idle.poll(0) and eager.poll(0)), "both to be connected")
+    first = decode(idle.recv_multipart())[0].seq
+    heard = decode(eager.recv_multipart())[0].seq
+
+    def send_heard():
+        nonlocal heard
+        send()
+        while heard < sent:
+            until(lambda: eager.poll(0), "the next message")
+            heard += 1
+            assert decode(eager.recv_multipart())[0].seq == heard
+
+    while publisher.n_overflows == 0:
+        send_heard()
+        assert sent < first + 4 * HIGH_WATER_MARK, "a queue without end"
+    first_lost = sent
+    for _ in range(HIGH_WATER_MARK):
+        send_heard()
+    assert publisher.n_overflows == 1, "it began to lose messages once"
+    assert drained(idle) == list(range(first + 1, first_lost)), "what came before its queue was full, and no more"
+    send_heard()
+    until(lambda: idle.poll(0), "the newest message: there is room again")
+    assert decode(idle.recv_multipart())[0].seq == sent
+
+
+def test_a_subscriber_that_reads_a_burst_loses_nothing_of_it(publisher, subscribe, until):
+    """ZeroMQ notices what was read only now and then; a queue that only looks full must not cost a message."""
+    publisher.send(*geometry())
+    eager = subscribe(b"geometry")
+    receive(publisher, eager, until)
+    for n in range(1, 10 * HIGH_WATER_MARK):
+        publisher.send(*geometry())
+        until(lambda: eager.poll(0), "the message")
+        assert decode(eager.recv_multipart())[0].seq == n
+    assert publisher.n_overflows == 0
+
+
+def test_a_flood_of_subscriptions_is_served_in_portions(publisher, subscribe, until):
+    socket = subscribe()
+    for n in range(3 * AT_MOST_PER_CALL):
+        socket.subscribe(str(n).encode())
+    until(lambda: publisher._socket.poll(0), "the first subscription")
+    calls = 0
+    last = str(3 * AT_MOST_PER_CALL - 1).encode()
+    seen = []
+    receive_one = publisher._socket.recv
+
+    class Counting:
+        def __getattr__(self, name):
+            return getattr(publisher._bound.socket, name)
+
+        def recv(self, flags):
+            seen.append(receive_one(flags))
+            return seen[-1]
+
+    publisher._socket = Counting()
+
+    def served():
+        nonlocal calls
+        before = len(seen)
+        publisher.serve_subscribers()
+        calls += 1
+        assert len(seen) - before <= AT_MOST_PER_CALL
+        return b"\x01" + last in seen
+
+    until(served, "all subscriptions")
+    assert calls >= 3
 
 
 def test_a_port_that_is_taken_is_a_clear_error(publisher):

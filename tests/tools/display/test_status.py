@@ -106,6 +106,9 @@ def test_what_is_not_shown_is_counted_where_it_can_be_seen() -> None:
     session.send_pulse(skip=2)
     state.receive_malformed("no header")
     assert figure(state, "Messages not shown") == ("lost 2, skipped 2, unreadable 1", "warn")
+    session.send_health(drops={"subscriber_overflows": 3})
+    text, tone = figure(state, "Messages not shown")
+    assert (text, tone) == ("lost 2, skipped 2, unreadable 1; engine: a window fell behind 3 x", "warn")
 
 
 def test_the_session_is_named_with_model_and_subject() -> None:

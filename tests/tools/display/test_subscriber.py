@@ -3,12 +3,18 @@
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+import numpy as np
 import pytest
 import zmq
 from fake_engine import FakeEngine
 
+from rt_engine.edges.curve_keys import ClientKeys, client_keys, make_key_pair, server_keys
+from rt_engine.edges.publisher import HIGH_WATER_MARK, Publisher
 from rt_engine.errors import SettingsError
+from rt_engine.messages import HealthHeader, TrialHeader
+from rt_engine.settings import Publish
 from tools.display.state import DisplayState
 from tools.display.subscriber import Subscriber
 
@@ -16,9 +22,9 @@ from tools.display.subscriber import Subscriber
 class Listening:
     """A subscriber and its state, polled until something holds."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, keys: ClientKeys | None = None) -> None:
         self.state = DisplayState(address, time.monotonic())
-        self.subscriber = Subscriber(address, self.state)
+        self.subscriber = Subscriber(address, self.state, keys)
 
     def until(self, condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
         poller = zmq.Poller()
@@ -134,3 +140,84 @@ def test_a_zeromq_socket_that_publishes_nothing_is_no_engine() -> None:
 def test_what_is_no_address_is_refused_by_name(address: str) -> None:
     with pytest.raises(SettingsError, match="is no address"):
         Subscriber(address, DisplayState(address, 0.0))
+
+
+def test_with_its_key_it_hears_an_engine_that_asks_for_one_and_without_it_says_why_not(tmp_path: Path) -> None:
+    make_key_pair(tmp_path, "engine")
+    make_key_pair(tmp_path / "clients", "ann")
+    make_key_pair(tmp_path, "eve")
+    secret = str(tmp_path / "engine.key_secret")
+    keys = server_keys(Publish(curve_secret=secret, curve_clients=str(tmp_path / "clients")))
+    publisher = Publisher("tcp://127.0.0.1:*", "s", keys)
+    listeners = {
+        name: Listening(publisher.address, client_keys(path, tmp_path / "engine.key") if path else None)
+        for name, path in {
+            "ann": tmp_path / "clients" / "ann.key_secret",
+            "eve": tmp_path / "eve.key_secret",
+            "nobody": None,
+        }.items()
+    }
+    try:
+
+        def hears() -> bool:
+            publisher.send(HealthHeader(state="READY", t=1.0))
+            return listeners["ann"].state.health is not None
+
+        listeners["ann"].until(hears)
+        listeners["eve"].until(lambda: listeners["eve"].state.link == "shut")
+        assert "does not know this window's key" in listeners["eve"].state.connection(time.monotonic()).text
+        listeners["nobody"].until(lambda: listeners["nobody"].state.link == "not m2m")
+        assert "asks for a key" in listeners["nobody"].state.connection(time.monotonic()).text
+        assert listeners["eve"].state.health is None
+        assert listeners["nobody"].state.health is None
+    finally:
+        for each in listeners.values():
+            each.subscriber.close()
+        publisher.close()
+
+
+def test_a_window_that_was_held_up_shows_the_latest_pulse_and_how_many_it_missed() -> None:
+    publisher = Publisher("tcp://127.0.0.1:*", "s")
+    listening = Listening(publisher.address)
+    state = listening.state
+    arrays = {
+        name: (np.zeros(shape, np.float32), "uV")
+        for name, shape in {"sweep_uv": (2, 100_000), "mep_uv": (2,), "onset_ms": (2,)}.items()
+    }
+
+    def send(pulse: int) -> None:
+        header = TrialHeader(
+            pulse=pulse, t_pulse_raw=0.0, t_pulse=0.0, t_uncertainty=0.0, trigger_source="ttl", valid=True,
+            status=["OK", "OK"], sweep_start_ms=-5.0, rate_hz=2000.0,
+        )  # fmt: skip
+        publisher.send(header, arrays)
+
+    try:
+
+        def connected() -> bool:
+            send(0)
+            return state.pulses_received > 0
+
+        listening.until(connected)
+        n, before = 0, state.pulses_received
+        while publisher.n_overflows == 0:  # held up: nothing is polled
+            n += 1
+            send(n)
+            assert n < 50 * HIGH_WATER_MARK, "the queue of a window that does not read has an end"
+        last = n + 5
+        for pulse in range(n + 1, last + 1):
+            send(pulse)
+
+        def latest() -> bool:  # once it reads again, there is room again
+            publisher.serve_subscribers()
+            send(last + 1)
+            return state.trial is not None and state.trial.header.pulse == last + 1
+
+        listening.until(latest)
+        counters = state.counters
+        assert counters.lost > 0
+        assert counters.superseded > 0
+        assert state.pulses_received - before + counters.lost >= last, "each was shown, skipped or counted as lost"
+    finally:
+        listening.subscriber.close()
+        publisher.close()
