@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from rt_engine.edges.curve_keys import server_keys
 from rt_engine.edges.foreign_files import open_foreign_model
 from rt_engine.edges.publisher import Publisher
 from rt_engine.edges.xdf_source import Recording, load_recording
@@ -146,7 +147,7 @@ class ReplaySession:
         self._outputs: SessionOutputs | None = None
         self._elapsed_s = 0.0
         if address:
-            publisher = Publisher(address, new_session_id())
+            publisher = Publisher(address, new_session_id(), server_keys(settings.publish))
             self._outputs = SessionOutputs(publisher, model, subject)
             self._outputs.announce(
                 session_message(
