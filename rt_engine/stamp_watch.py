@@ -31,6 +31,7 @@ POINTS, POINT_S = 12, 0.002
 
 _LEVEL_KNOTS, _FIRST_LEVEL_KNOTS = 19, 5
 _SCATTER_QUANTILE = 0.98
+_LEAST_SHIFT = 0.75  # of the threshold
 _WIDEST = 0.5  # of the nominal period; a fitted one further from it is no rate
 
 
@@ -108,7 +109,7 @@ class StampWatch:
             return self._gap_s
         # Regular stamps show a single lost sample; three quarters of one cannot be confused with none.
         alone = max(0.75 * self._period, 4.0 * self._scatter_s)
-        return min(alone if alone <= REGULAR_S else max(REGULAR_S, 0.9 * self._scatter_s), self._gap_s)
+        return min(alone if alone <= REGULAR_S else max(REGULAR_S, 1.1 * self._scatter_s), self._gap_s)
 
     @property
     def _alone_s(self) -> float:
@@ -237,6 +238,11 @@ class StampWatch:
     def _break(self, begin: int, start: int, end: int) -> None:
         line = self._anchor_t + (np.arange(start, end + 1) - self._anchor_index) * self._period
         shift = float(np.median(self.stamps(start, end) - line))
+        if abs(shift) <= _LEAST_SHIFT * self.threshold_s:
+            # Beside the line, and not by more than scatter does: the line follows at its next knots.
+            self._begin = None
+            self.verdict = Verdict(begin, begin, 0.0, broken=False)
+            return
         # Rate and scatter stay what they were; with all knots moved along, the fit goes on.
         self._anchor_t += shift
         self._knot_t += shift
@@ -255,6 +261,7 @@ class StampWatch:
         self._period = period if abs(period / self._nominal - 1.0) <= _WIDEST else self._nominal
         away = y - self._period * x
         scatter = np.sort(np.abs(away - np.median(away)))
-        self._scatter_s = float(scatter[int(_SCATTER_QUANTILE * (n - 1))])
+        # A few knots seldom hold the far ones.
+        self._scatter_s = float(scatter[int(_SCATTER_QUANTILE * (n - 1))]) * (1.0 + 10.0 / n)
         if self._regular:
             self._points[:], self._point_index[:] = 0.0, -1
