@@ -58,6 +58,9 @@ WARM_FOR_S = 0.015
 """How long code and memory count as warm. A network's map takes 1 ms when they are, and 7 ms half a second later."""
 
 
+COLLECTION_PERIOD_S = 10.0
+"""How often the garbage collector runs, between pulses; little is left for it: 0.02 to 0.05 ms each time."""
+
 LATE_STAMPS = "late_stamps"
 """Kind of note that says that nothing was lost."""
 
@@ -128,6 +131,7 @@ class Session:
         self._parts: EngineParts | None = None
         self._inputs: SessionInputs | None = None
         self._next_health = -math.inf
+        self._next_collection = -math.inf
         self._last_sample_at = math.nan
         self._asked_at = math.nan
         self._pulled_at = math.nan
@@ -173,6 +177,7 @@ class Session:
             self._streams.close()
             self._commands.close()
             self._outputs.close()
+            gc.enable()
             gc.unfreeze()
         engine = self._parts.engine if self._parts else None
         return self._outputs.summary(engine, self._recording.path if self._recording.record else None)
@@ -288,9 +293,11 @@ class Session:
     def _begin(self) -> None:
         if self._streams.troubles:
             raise StreamError("; ".join(self._streams.troubles))
-        # What was allocated so far stays; the collector need never look at it again during the session.
+        # What was allocated so far stays; the collector need never look at it again during the session. What comes
+        # since is looked at when we have the time, and not when it suits the collector.
         gc.collect()
         gc.freeze()
+        gc.disable()
         self._streams.flush()
         self._enter(State.READY, "waiting for the first pulse")
 
@@ -357,6 +364,9 @@ class Session:
         busy = self._parts is not None and self._parts.engine.assembler.n_pending > 0
         if late_s >= (self.settings.publish.health_period_s if busy else 0.0):
             self._send_health(now)
+        if watched and not busy and now >= self._next_collection:
+            self._next_collection = now + COLLECTION_PERIOD_S
+            gc.collect()
 
     def _take_notes(self) -> None:
         """Pass on what the core noticed of the stream beside the trials."""

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt_engine.edges.clock_offset import now_s
-from rt_engine.edges.lsl_inlets import EventInlet, Inlet, SampleInlet, StreamLostError, resolve
+from rt_engine.edges.lsl_inlets import TEXT, EventInlet, Inlet, SampleInlet, StreamLostError, resolve
+from rt_engine.edges.pose_sample import POSE_CHANNELS
 from rt_engine.edges.stream_search import Before, StreamSearch
-from rt_engine.errors import M2MError
+from rt_engine.errors import M2MError, StreamError
 from rt_engine.messages import StreamDescription
 from rt_engine.pulse import MARKER
 from rt_engine.settings import Settings, StreamQuery
@@ -150,11 +151,12 @@ class SessionStreams:
         Raises
         ------
         StreamError
-            If one does not answer in time.
+            If one does not answer in time, or holds something else than its role says.
         """
         timeout = self._settings.streams.resolve_timeout_s
         for inlet in self.inlets:
             inlet.open(timeout, self._cancelled)
+            _check_kind(inlet)
         for inlet in self.inlets:  # all streams measure theirs at the same time
             if not self._cancelled():
                 inlet.wait_for_clock(timeout, self._cancelled)
@@ -325,6 +327,21 @@ class SessionStreams:
     def _tell(self, inlet: Inlet, t: float, outage_s: float | None, text: str) -> None:
         query = inlet.query
         self._changes.append(StreamChange(inlet.role, query.name, query.source_id, t, outage_s, text))
+
+
+def _check_kind(inlet: Inlet) -> None:
+    """Refuse a stream that cannot be what its role says; nothing of it could ever be used."""
+    text, n = inlet.info.channel_format() == TEXT, inlet.info.channel_count()
+    if inlet.role == "pose" and (text or n != POSE_CHANNELS):
+        what = "texts" if text else f"{n} numbers"
+        raise StreamError(
+            f"the pose stream {inlet.query.name!r} sends {what} per sample; expected {POSE_CHANNELS}: a 4 x 4 matrix "
+            "row by row, coil to scanner space in mm, then 1 if the coil is tracked, else 0"
+        )
+    if inlet.role == "intensity" and text:
+        raise StreamError(
+            f"the intensity stream {inlet.query.name!r} sends texts; expected percent of the stimulator's maximum"
+        )
 
 
 def _unlike(before: Inlet, after: Inlet) -> str:

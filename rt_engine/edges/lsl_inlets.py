@@ -23,6 +23,9 @@ RESOLVE_ROUND_S = 1.0
 BUFFER_S = 60
 """What an inlet holds if nobody pulls, s."""
 
+TEXT: int = pylsl.cf_string
+"""Channel format of streams of texts."""
+
 SLICE_S = 0.5
 """How long liblsl may wait at a stretch: bounds how late an end of the session is noticed."""
 
@@ -127,6 +130,11 @@ class Inlet:
         As resolved.
     role
         For messages.
+
+    Attributes
+    ----------
+    labels, units
+        Of the channels, once the stream is open; empty strings where its metadata have none.
     """
 
     def __init__(self, info: pylsl.StreamInfo, role: str) -> None:
@@ -135,6 +143,8 @@ class Inlet:
         self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False, as_numpy=True)
         self.clock = ClockOffset(self._inlet, info.name())
         self.info: pylsl.StreamInfo = info
+        self.labels: list[str] = []
+        self.units: list[str] = []
 
     def open(self, timeout_s: float, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Subscribe, fetch the full description, and begin to measure the clock offset.
@@ -156,6 +166,8 @@ class Inlet:
             try:
                 self.info = self._inlet.info(timeout=slice_s)
                 self._inlet.open_stream(timeout=slice_s)
+                self.labels = _texts(self.info.get_channel_labels(), self.info.channel_count())
+                self.units = _texts(self.info.get_channel_units(), self.info.channel_count())
             except LslTimeoutError as late:
                 raise TimeoutError from late
 
@@ -214,16 +226,6 @@ class Inlet:
     def description(self) -> StreamDescription:
         """What the wire says of this stream."""
         return describe(self.info, self.role)
-
-    @property
-    def labels(self) -> list[str]:
-        """Channel labels; empty strings where the metadata have none."""
-        return _texts(self.info.get_channel_labels(), self.info.channel_count())
-
-    @property
-    def units(self) -> list[str]:
-        """Channel units; empty strings where the metadata have none."""
-        return _texts(self.info.get_channel_units(), self.info.channel_count())
 
     @property
     def n_waiting(self) -> int:

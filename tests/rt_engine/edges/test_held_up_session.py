@@ -34,7 +34,7 @@ class World:
     def __init__(self) -> None:
         self.now = T0
         self.stop = lambda: None
-        self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5)
+        self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5, check=lambda stamp, now: False)
         self.poll_clock = lambda now: False
         self.n_waiting = 0
         self._stamps = T0 + np.arange(N) / RATE

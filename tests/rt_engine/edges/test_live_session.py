@@ -1,6 +1,7 @@
 """A live session over real LSL streams: what a laboratory would see, in good and bad hours."""
 
 import numpy as np
+import pylsl
 import pytest
 
 from rt_engine.edges.lsl_inlets import seen_streams
@@ -141,6 +142,14 @@ def test_a_stopped_stream_degrades_the_session_and_expires_its_pulses(amplifier,
     (_, _), (served, arrays) = running.wait_for_trials(2)
     assert served.valid
     np.testing.assert_allclose(arrays["mep_uv"], source.true_amplitude_uv(sample), rtol=1e-6)
+
+
+def test_a_pose_stream_that_sends_no_poses_is_refused_before_the_start(amplifier, live, unique):
+    source = amplifier()
+    outlet = pylsl.StreamOutlet(pylsl.StreamInfo("poses", "Pose", 7, pylsl.IRREGULAR_RATE, pylsl.cf_float32, unique))
+    with pytest.raises(StreamError, match="sends 7 numbers per sample; expected 17"):
+        live(source, streams={"pose": {"source_id": unique}}).start()
+    del outlet
 
 
 def test_no_stream_at_all_says_what_was_looked_for_and_what_is_there(amplifier, live):
