@@ -97,8 +97,9 @@ def parse_fault(text: str) -> Fault:
 
 def spelled_out(fault: Fault) -> str:
     """Return a fault as `parse_fault` reads it, with all its parameters."""
-    values = [(name, getattr(fault, name)) for name in fault.__struct_fields__]
-    told = ",".join(f"{name}={value}" for name, value in values if value is not None and value != "")
+    values = [(name, getattr(fault, name), default) for name, default in parameters(type(fault)).items()]
+    # What is empty and would be so by itself says nothing.
+    told = ",".join(f"{name}={value}" for name, value, default in values if value not in (None, "") or value != default)
     return f"{fault.name}:{told}" if told else fault.name
 
 

@@ -46,6 +46,13 @@ def test_a_fault_changes_what_is_sent_and_is_the_same_for_all_blocks(simulate, s
     assert (sent(one) == sent(plain) and handed_over[0] == handed_over[1]) is (name in ONLY_TOLD)
 
 
+@pytest.mark.parametrize(
+    "text", ["wrong-unit:says=", "lost:pulse=3", "nan:channel=FDI,at_ms=-3.5", "twin:source_id=same"]
+)
+def test_what_is_spelled_out_is_the_same_fault(text: str) -> None:
+    assert parse_fault(spelled_out(parse_fault(text))) == parse_fault(text)
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_each_fault_says_what_it_does_and_is_read_as_it_is_spelled_out(name: str) -> None:
     assert 20 < len(summary(FAULTS[name])) < 120

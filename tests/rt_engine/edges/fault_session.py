@@ -2,16 +2,20 @@
 
 import threading
 import uuid
+from dataclasses import replace
+from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from drivers.simulated.dataset import SentPulse
+from drivers.simulated.faults import Faults
 from drivers.simulated.lsl_feed import FeedControl, SubjectFeed
-from drivers.simulated.session import make_session
-from drivers.simulated.settings import FeedSettings, ProtocolSettings, SimulatedSubjectSettings
+from drivers.simulated.session import SimulatedSession, make_session
+from drivers.simulated.settings import EmgSettings, FeedSettings, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.streams import stream_identities
 from rt_engine.session import Session
 from rt_engine.settings import Settings, parse_settings
@@ -21,6 +25,24 @@ from tests.rt_engine.edges.conftest import TIMEOUT_S, RunningSession, wait_until
 MODEL = Path(str(files("configs") / "demo" / "kernel-ridge.onnx"))
 BLOCK_SAMPLES = 40
 """Several subjects and sessions share one process here; larger blocks leave each its time."""
+
+
+@lru_cache
+def without_faults(settings: SimulatedSubjectSettings) -> SimulatedSession:
+    """Work a session out; its muscles' answers do not hang on the faults."""
+    return make_session(small_subject(), settings)
+
+
+def worked_out(settings: SimulatedSubjectSettings) -> SimulatedSession:
+    """Make the session that `make_session` makes of these settings, most of it once for all tests."""
+    plain = without_faults(msgspec.structs.replace(settings, faults=(), emg=EmgSettings(), feed=FeedSettings()))
+    sample = Faults(settings).moved(plain.train.sample)
+    return replace(
+        plain,
+        settings=msgspec.structs.replace(settings, field=plain.settings.field),
+        train=replace(plain.train, sample=sample),
+        n_samples=plain.n_samples + int(sample[-1] - plain.train.sample[-1]),
+    )
 
 
 class FaultySubject:
@@ -62,7 +84,7 @@ class FaultySubject:
             **options,
         )
         self.identities = stream_identities(self.settings.feed)
-        self.session = make_session(small_subject(), self.settings)
+        self.session = worked_out(self.settings)
         self.events: list[dict[str, Any]] = []
         self._control = FeedControl()
         self._feed = SubjectFeed(self.session, self.events.append)

@@ -32,6 +32,7 @@ REFUSED: dict[str, tuple[Callable[[], FaultySubject], str]] = {
     "twin, same source_id": (lambda: FaultySubject("twin:source_id=same"), "2 streams match the emg stream"),
     "renamed": (lambda: FaultySubject("renamed:channel=FDI,to=Ch 3"), "no channel for FDI; its channels are Ch 3"),
     "missing": (lambda: FaultySubject("missing:channel=BRD"), "no channel for BRD"),
+    "model of other muscles": (lambda: FaultySubject(muscles=("FDI", "ADM")), "no channel for 3DI, 3Lum, EI"),
     "uV said to be V": (lambda: subject_in("uV", "V"), "SD of .* uV.*unit"),
     "uV said to be mV": (lambda: subject_in("uV", "mV"), "SD of .* uV.*unit"),
     "mV said to be uV": (lambda: subject_in("mV", "uV"), "SD of .* uV.*unit"),

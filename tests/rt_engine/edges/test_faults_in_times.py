@@ -33,7 +33,9 @@ SESSIONS: dict[str, tuple[Callable[[], FaultySubject], dict, int]] = {
     "drift": (lambda: FaultySubject("drift:ppm=2000", "jitter:ms=1", pulses=8), MARKER, 8),
     "jitter": (lambda: FaultySubject("jitter:ms=3", "stamps-late:pulse=2", pulses=6), {}, 6),
     "step, marker": (lambda: FaultySubject(*STEPS, pulses=8), MARKER, 8),
+    "step back, marker": (lambda: FaultySubject("step:pulse=1,at_ms=-120,ms=-180", pulses=4), MARKER, 4),
     "no marker, ttl": (lambda: FaultySubject("marker-missing:pulse=2", pulses=4), {}, 4),
+    "no ttl, marker": (lambda: FaultySubject("ttl-missing:pulse=2", pulses=4), MARKER, 4),
     "step, ttl": (lambda: FaultySubject(*STEPS, pulses=8), {}, 8),
 }
 """Subject, settings and number of trials of each session; all run at the same time."""
@@ -86,13 +88,14 @@ def test_a_marker_at_another_time_than_the_trigger_is_said_to_be(heard) -> None:
     assert header.confidence == "low"
 
 
-def test_a_pulse_that_the_other_source_did_not_see_is_said_to_be_unconfirmed(heard) -> None:
-    hearing = heard["no marker, ttl"]
+@pytest.mark.parametrize(("session", "other"), [("no marker, ttl", "marker"), ("no ttl, marker", "ttl")])
+def test_a_pulse_that_the_other_source_did_not_see_is_said_to_be_unconfirmed(heard, session: str, other: str) -> None:
+    hearing = heard[session]
     for pulse in range(4):
         hearing.assert_right(pulse)
         header, _ = hearing.of(pulse)
         assert ("trigger_unconfirmed" in hearing.map_of(pulse)[0].confidence_reasons) is (pulse == 2)
-        assert ("marker" in header.offsets_ms) is (pulse != 2)
+        assert (other in header.offsets_ms) is (pulse != 2)
 
 
 @pytest.mark.parametrize("pulse", range(8))
@@ -111,12 +114,22 @@ def test_the_rate_that_a_drifting_amplifier_has_is_told(heard) -> None:
 
 @pytest.mark.parametrize("source", ["marker", "ttl"])
 @pytest.mark.parametrize("pulse", range(8))
-def test_a_step_of_the_clock_costs_the_trial_that_it_strikes_and_gives_no_wrong_one(heard, source: str, pulse: int) -> None:
+def test_a_step_of_the_clock_gives_no_wrong_trial(heard, source: str, pulse: int) -> None:
     session = heard[f"step, {source}"]
     header, _ = session.of(pulse)
     if pulse == WITHIN:
         session.assert_invalid(pulse, "gap")
-    elif source == "ttl" or header.valid or pulse < BACK:
+    elif source == "ttl" or header.valid or pulse < FORWARDS:
         session.assert_right(pulse)
-    else:  # soon after a step back, a marker's time may have been twice
+    else:  # a stamp in the future, or a time that was twice, says nothing of a marker's sample
+        assert header.reasons in (["time_uncertain"], ["clock_step"])
+
+
+@pytest.mark.parametrize("pulse", range(4))
+def test_a_marker_whose_time_was_twice_never_gets_the_samples_of_the_first(heard, pulse: int) -> None:
+    session = heard["step back, marker"]
+    header, _ = session.of(pulse)
+    if header.valid or pulse == 0:
+        session.assert_right(pulse)
+    else:
         assert header.reasons in (["time_uncertain"], ["clock_step"])
