@@ -54,6 +54,10 @@ RECORDED_TIMEOUT_S = 20.0
 PULL_TIMEOUT_S = 0.05
 """How long the loop may sleep without a sample; bounds how late a stop, a stall or a subscriber is noticed."""
 
+IDLE_S = 0.01
+"""How many samples are taken at once while no pulse waits, s: a pulse that is seen so late still has 40 ms to come, and
+an amplifier that sends two samples at a time need not wake the engine a thousand times a second."""
+
 WARM_FOR_S = 0.015
 """How long code and memory count as warm. A network's map takes 1 ms when they are, and 7 ms half a second later."""
 
@@ -173,6 +177,9 @@ class Session:
         except Exception as error:
             self._fail(error)
             raise
+        except BaseException:  # a second Ctrl-C: LabRecorder closes its file by itself, once we are gone
+            self._recording.close()
+            raise
         finally:
             self._streams.close()
             self._commands.close()
@@ -200,7 +207,7 @@ class Session:
     def _resolve(self) -> None:
         looked_for = "; ".join(f"{role}: {query}" for role, query in self._streams.wanted.items())
         self._enter(State.RESOLVING, f"looking for the streams {looked_for}")
-        for told in stop_orphans():
+        for told in stop_orphans(lambda: self._stopping):
             self._enter(State.RESOLVING, told)
         self._streams.resolve()
 
@@ -304,11 +311,14 @@ class Session:
     # -- while it runs -----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        inputs = self._require_inputs()
+        inputs, parts = self._require_inputs(), self._require_parts()
+        engine, rate_hz = parts.engine, self._streams.emg.info.nominal_srate()
+        idle = max(round(min(IDLE_S, parts.sweep.end_ms / 4000.0) * rate_hz), 1)
         self._last_sample_at = now_s()
         while not self._stopping:
             self._asked_at = now_s()
-            samples, stamps = self._streams.pull(PULL_TIMEOUT_S)
+            waiting = engine.assembler.n_pending > 0
+            samples, stamps = self._streams.pull(PULL_TIMEOUT_S, 1 if waiting else idle)
             self._pulled_at = now_s()
             self._deliver(inputs.feed_events())
             if stamps.size:

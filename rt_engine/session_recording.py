@@ -213,10 +213,15 @@ class SessionRecording:
             self._stands_still = f"LabRecorder has written nothing to {path} for {GROWS_WITHIN_S:g} s"
 
 
-def stop_orphans() -> list[str]:
-    """Stop LabRecorders that engines left behind when they died; return a line for people about each."""
-    told = []
+def stop_orphans(cancelled: Callable[[], bool] = lambda: False) -> list[str]:
+    """Stop LabRecorders that engines left behind when they died; return a line for people about each.
+
+    Each may take seconds; `cancelled` is asked in between, and leaves the rest to the next start.
+    """
+    told: list[str] = []
     for orphan in recorder_orphans.orphans():
+        if cancelled():
+            break
         by_itself = recorder_orphans.stop(orphan)
         how = "has closed it by itself" if by_itself else "was ended; what it had written can be read"
         told.append(f"LabRecorder (process {orphan.pid}) of an engine that died was recording {orphan.path}: it {how}")

@@ -1,7 +1,12 @@
 """Streams that are lost and come back: the session says so at once, finds them again, and never takes a wrong one."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import uuid
+from types import SimpleNamespace
 
 import numpy as np
 import pylsl
@@ -14,6 +19,7 @@ from rt_engine.muscles import ARTICLE_MUSCLES
 from rt_engine.replay import replay
 from rt_engine.result_digest import ResultDigest
 from rt_engine.settings import parse_settings
+from tests.conftest import ROOT
 
 
 def degraded(running, until, *words):
@@ -191,3 +197,28 @@ def test_a_recorded_session_whose_amplifier_was_started_again_is_replayed_to_the
         "stream_lost",
         "stream_back",
     ]
+
+
+@pytest.mark.long
+@pytest.mark.skipif(os.name != "posix", reason="stops a process as a computer that hangs does")
+def test_one_that_hangs_and_is_started_again_elsewhere_is_found_though_its_connection_never_ended(
+    amplifier, live, until, unique
+):
+    code = "import sys, time; from tests.rt_engine.edges.conftest import Amplifier\n"
+    code += f"source = Amplifier(source_id={unique!r}); time.sleep(600)"
+    hanging = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    again = None
+    try:
+        wanted = SimpleNamespace(source_id=unique)
+        running = live(wanted).start()
+        until(lambda: running.of("health")[-1][0].n_samples > 0, "samples")
+        os.kill(hanging.pid, signal.SIGSTOP)
+        degraded(running, until, "no EMG sample for")
+        again = amplifier(source_id=unique)
+        until(lambda: "is back after" in running.of("health")[-1][0].reason or running.error, "the other one")
+        n = running.of("health")[-1][0].n_samples
+        until(lambda: running.of("health")[-1][0].n_samples > n + 400, "samples")
+        served(again, running)
+    finally:
+        hanging.kill()
+        hanging.wait()
