@@ -312,7 +312,7 @@ class Session:
 
     def _loop(self) -> None:
         inputs, parts = self._require_inputs(), self._require_parts()
-        engine, rate_hz = parts.engine, self._streams.emg.info.nominal_srate()
+        engine, rate_hz = parts.engine, parts.engine.assembler.clock.nominal_rate_hz
         idle = max(round(min(IDLE_S, parts.sweep.end_ms / 4000.0) * rate_hz), 1)
         self._last_sample_at = now_s()
         while not self._stopping:

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 SILENT_SEARCH_S = 3.0
 """A stream that is silent for so long may have been started again elsewhere, with a connection that never ended."""
 
+HANGS_AFTER_S = 15.0
+"""liblsl asks each source for its clock every two seconds; one that is connected and does not answer hangs."""
+
 CONSEQUENCE = {
     "emg": "no pulse can be served",
     "pose": "trials have no coil pose",
@@ -85,6 +88,7 @@ class SessionStreams:
         self._emg: SampleInlet | None = None
         self.events: dict[str, EventInlet] = {}
         self._outages: dict[str, _Outage] = {}
+        self._hanging: set[str] = set()
         self._taken_as: dict[str, str] = {}
         self._changes: list[StreamChange] = []
         self._silent_search: StreamSearch[SampleInlet] | None = None
@@ -170,12 +174,12 @@ class SessionStreams:
         """Drop all that has piled up, and log how much that was."""
         log.info("flushed before the start: %s samples", {inlet.role: inlet.flush() for inlet in self.inlets})
 
-    def pull(self, timeout_s: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    def pull(self, timeout_s: float, at_least: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Take EMG samples as `SampleInlet.pull` does; none while the stream is lost."""
         outage = self._outages.get("emg")
         if outage is None:
             try:
-                return self.emg.pull(timeout_s)
+                return self.emg.pull(timeout_s, at_least)
             except StreamLostError as error:
                 outage = self._lose(self.emg, error)
         outage.search.wait(timeout_s)
@@ -195,6 +199,7 @@ class SessionStreams:
     def poll_clocks(self, now: float) -> list[Inlet]:
         """Ask for clock offsets if it is time to; return the inlets whose offset has changed."""
         changed = []
+        self._hanging = {inlet.role for inlet in self.inlets if now - inlet.answered_at > HANGS_AFTER_S}
         for inlet in self.inlets:
             try:
                 if inlet.poll_clock(now):
@@ -231,6 +236,12 @@ class SessionStreams:
         for role, outage in self._outages.items():
             consequence = CONSEQUENCE.get(role) or self._consequence_of_markers()
             texts.append(f"the {role} stream {outage.inlet.query.name!r} is lost, {consequence}: {outage.search.why}")
+        texts += [
+            f"the {inlet.role} stream {inlet.query.name!r} has not answered for {HANGS_AFTER_S:g} s: its program or its "
+            "computer hangs"
+            for inlet in self.inlets
+            if inlet.role in self._hanging
+        ]
         return texts
 
     @property

@@ -1,6 +1,8 @@
 """LSL inlets: exactly one stream per role, raw stamps, numpy in hand."""
 
+import contextlib
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from pylsl.util import LostError
 from pylsl.util import TimeoutError as LslTimeoutError
 
-from rt_engine.edges.clock_offset import ClockOffset
+from rt_engine.edges.clock_offset import ClockOffset, query_answer
 from rt_engine.errors import StreamError
 from rt_engine.messages import StreamDescription
 from rt_engine.settings import StreamQuery
@@ -25,6 +27,9 @@ BUFFER_S = 60
 
 TEXT: int = pylsl.cf_string
 """Channel format of streams of texts."""
+
+ANSWER_PERIOD_S = 1.0
+"""How often it is looked whether a source has answered; liblsl asks it every two seconds."""
 
 SLICE_S = 0.5
 """How long liblsl may wait at a stretch: bounds how late an end of the session is noticed."""
@@ -135,6 +140,8 @@ class Inlet:
     ----------
     labels, units
         Of the channels, once the stream is open; empty strings where its metadata have none.
+    answered_at
+        When its source last answered a question for its clock, s, our clock; NaN before the first time.
     """
 
     def __init__(self, info: pylsl.StreamInfo, role: str) -> None:
@@ -143,6 +150,9 @@ class Inlet:
         self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False, as_numpy=True)
         self.clock = ClockOffset(self._inlet, info.name())
         self.info: pylsl.StreamInfo = info
+        self.answered_at = math.nan
+        self._answer = math.nan
+        self._next_answer = -math.inf
         self.labels: list[str] = []
         self.units: list[str] = []
 
@@ -194,9 +204,18 @@ class Inlet:
             If the stream is gone.
         """
         try:
+            if now >= self._next_answer:
+                self._next_answer = now + ANSWER_PERIOD_S
+                self._look_for_answer(now)
             return self.clock.poll(now)
         except LostError as error:
             raise self._lost() from error
+
+    def _look_for_answer(self, now: float) -> None:
+        with contextlib.suppress(TimeoutError):  # none yet; the stream has just been opened
+            answer = query_answer(self._inlet)
+            if answer != self._answer:
+                self._answer, self.answered_at = answer, now
 
     def _insist(self, ask: Callable[[float], None], timeout_s: float, cancelled: Callable[[], bool]) -> None:
         """Ask in slices until there is an answer."""
@@ -246,8 +265,8 @@ class SampleInlet(Inlet):
 
     MAX_SAMPLES = 4096
 
-    def pull(self, timeout_s: float) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Wait until at least one sample is there, then take all that are.
+    def pull(self, timeout_s: float, at_least: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Wait until at least so many samples are there or the time is over, then take all that are.
 
         Returns
         -------
@@ -263,7 +282,7 @@ class SampleInlet(Inlet):
         """
         try:
             samples, stamps = self._inlet.pull_chunk(
-                timeout=timeout_s, max_samples=self.MAX_SAMPLES, min_samples=1, as_numpy=True
+                timeout=timeout_s, max_samples=self.MAX_SAMPLES, min_samples=at_least, as_numpy=True
             )
         except LostError as error:
             raise self._lost() from error

@@ -37,17 +37,19 @@ class World:
         self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5, check=lambda stamp, now: False)
         self.poll_clock = lambda now: False
         self.n_waiting = 0
+        self.answered_at = T0
         self._stamps = T0 + np.arange(N) / RATE
         self._samples = np.random.default_rng(0).normal(0.0, 3.0, (N, len(ARTICLE_MUSCLES) + 1)).astype(np.float32)
         self._samples[:, -1] = np.isin(np.arange(N), PULSES)
         self._taken = 0
 
-    def pull(self, timeout_s: float) -> tuple[np.ndarray, np.ndarray]:
-        """Give what has come, at most so much; wait for it if nothing has."""
+    def pull(self, timeout_s: float, at_least: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        """Give what has come, at most so much; wait until it is so much, in whole blocks."""
         if self._taken == N:
             self.stop()
         else:
-            self.now = max(self.now, min(self.now + timeout_s, float(self._stamps[min(self._taken + BLOCK, N) - 1])))
+            enough = min(self._taken + -(-at_least // BLOCK) * BLOCK, N)
+            self.now = max(self.now, min(self.now + timeout_s, float(self._stamps[enough - 1])))
         end = min(int(np.searchsorted(self._stamps, self.now, side="right")), self._taken + self.MAX_SAMPLES)
         taken, self._taken = slice(self._taken, end), end
         return self._samples[taken], self._stamps[taken]
