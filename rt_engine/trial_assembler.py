@@ -95,6 +95,8 @@ class _Pending:
     pulse: Pulse
     index: float | None
     """Known for pulses seen in the stream; for markers it follows the clock's fit."""
+    told_at: int = 0
+    """Number of samples by which a marker was told of."""
 
 
 class TrialAssembler:
@@ -207,7 +209,7 @@ class TrialAssembler:
             self._note("double_marker", self._ring.end, 0.0, f"the marker {pulse.label!r} came again: still one pulse")
             return []
         self._markers.append(pulse.t_raw)
-        refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None)) + self._refuse_ahead()
+        refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None, self._ring.end)) + self._refuse_ahead()
         return refused + self._complete(self._ring.end)
 
     def feed_reference(self, pulse: Pulse) -> list[Trial]:
@@ -323,17 +325,17 @@ class TrialAssembler:
     def _judge(self, verdict: Verdict, since: int) -> list[Trial]:
         """Serve the trials that waited for the end of a suspicion, which came with the newest sample."""
         now = self._ring.end - 1
-        trials = self._complete(since, before=verdict.begin)
+        kind = kind_of_break(verdict, self._ring, self.clock.nominal_rate_hz, now) if verdict.broken else ""
+        trials = self._complete(since, before=verdict.begin, twice=kind == CLOCK_STEP)
         if verdict.broken:
-            trials += self._break_at(verdict, now)
+            trials += self._break_at(verdict, kind, now)
         else:
             self._notes.append(late_note(verdict, now))
         return trials + self._complete(now)
 
-    def _break_at(self, verdict: Verdict, now: int) -> list[Trial]:
+    def _break_at(self, verdict: Verdict, kind: str, now: int) -> list[Trial]:
         """Begin a new segment: trials that reach over its border can never be whole."""
         rate = self.clock.nominal_rate_hz
-        kind = kind_of_break(verdict, self._ring, rate, now)
         self.breaks[kind] += 1
         self._notes.append(break_note(kind, verdict, rate))
         torn = [p for p in self._pending if self._before(p, verdict.begin) and self._first_last(p)[0] < verdict.start]
@@ -355,11 +357,11 @@ class TrialAssembler:
         return self.clock.known and self.clock.index_of(pending.pulse.t) < border
 
     def _held(self, pending: _Pending) -> bool:
-        """Whether all samples of a trial are there, and some of them under suspicion."""
+        """Whether all samples of a trial are there and some under suspicion, or its time may be by the line to come."""
         suspect = self._watch.suspect_from
         if suspect is None or not self.clock.known:
             return False
-        return suspect <= self._first_last(pending)[1] < self._ring.end
+        return pending.told_at > suspect or suspect <= self._first_last(pending)[1] < self._ring.end
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
@@ -370,16 +372,18 @@ class TrialAssembler:
         window = (self._sweep.start_ms, self._sweep.end_ms)
         return window_indices(self._index(pending), window, self.clock.rate_hz)
 
-    def _complete(self, since: int, before: int | None = None) -> list[Trial]:
+    def _complete(self, since: int, before: int | None = None, twice: bool = True) -> list[Trial]:
         """Serve the pulses whose last sample is in, and not at or after `before`, in the order in which those came."""
         if not self.clock.known:
             return []
         suspect = self._watch.suspect_from if before is None else before
         end = self._ring.end if suspect is None else min(self._ring.end, suspect)
+        # Where a time may have been twice, what was told of since may be meant by the line to come.
+        told_by = math.inf if suspect is None or not twice else suspect
         ready: list[tuple[int, int, _Pending]] = []
         for pending in self._pending:
             last = self._first_last(pending)[1]
-            if last < end:
+            if last < end and pending.told_at <= told_by:
                 ready.append((max(last, since), pending.pulse_id, pending))
         trials = []
         for known_by, _, pending in sorted(ready, key=lambda entry: entry[:2]):
