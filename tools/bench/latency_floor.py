@@ -32,7 +32,7 @@ KEPT = 400
 
 ROOM = 8192
 PULL_TIMEOUT_S = 0.05
-WARM_FOR_S = 0.015
+WARM_FOR_S = 0.012
 """As the engine's session."""
 
 TIMES = struct.Struct("<5d")
@@ -47,7 +47,7 @@ class FloorOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     provider: str = "auto"
     threads: int = 1
     rehearse: bool = False
-    """Run the model every 15 ms while a pulse waits, as the engine does."""
+    """Run the model every 12 ms while a pulse waits, as the engine does."""
 
 
 def serve(options: FloorOptions, stop: threading.Event) -> None:
