@@ -97,6 +97,25 @@ def test_after_a_step_back_markers_are_not_placed_by_an_offset_that_may_be_old(
     assert "clock_step" in later.map.confidence_reasons
 
 
+@pytest.mark.parametrize("told_at", [2250, 2400])
+def test_a_marker_whose_time_was_twice_does_not_get_the_samples_of_the_first(
+    emg: Emg, new_engine: NewEngine, play: Play, told_at: int
+) -> None:
+    """It is told of right after the step, when nobody knows yet that its time will not come back."""
+    stream = emg(6000, [2240], gaps=[(2000, -0.18)])
+    (result,) = play(new_engine(ttl=False), stream, markers=[(told_at, Pulse(T0 + 2240 / RATE_HZ - 0.18))])
+    assert result.trial.reasons in (("clock_step",), ("time_uncertain",))
+
+
+def test_a_late_marker_beside_late_stamps_or_lost_samples_is_served_when_that_is_known(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(6000, [3000], gaps=[(3600, 0.1)])
+    (result,) = play(new_engine(ttl=False), stream, markers=[(3650, Pulse(T0 + 3000 / RATE_HZ))])
+    assert result.trial.valid
+    assert result.trial.pulse_index == pytest.approx(3000.0, abs=1e-3)
+
+
 def test_after_a_step_back_markers_are_placed_again_once_the_offset_is_known(emg: Emg, new_engine: NewEngine) -> None:
     """The stamps' clock is set back by 0.3 s, and 2 s later its offset is measured."""
     n, step_s, set_at, known_at = 20_000, 0.3, 6000, 10_000
