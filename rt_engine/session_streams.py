@@ -27,8 +27,9 @@ log = logging.getLogger(__name__)
 SILENT_SEARCH_S = 3.0
 """A stream that is silent for so long may have been started again elsewhere, with a connection that never ended."""
 
-HANGS_AFTER_S = 15.0
-"""liblsl asks each source for its clock every two seconds; one that is connected and does not answer hangs."""
+HANGS_AFTER = 15
+"""liblsl asks each source for its clock every two seconds, and once a second it is looked whether it has answered. One
+that is connected and does not answer for so many looks hangs."""
 
 CONSEQUENCE = {
     "emg": "no pulse can be served",
@@ -88,7 +89,6 @@ class SessionStreams:
         self._emg: SampleInlet | None = None
         self.events: dict[str, EventInlet] = {}
         self._outages: dict[str, _Outage] = {}
-        self._hanging: set[str] = set()
         self._taken_as: dict[str, str] = {}
         self._changes: list[StreamChange] = []
         self._silent_search: StreamSearch[SampleInlet] | None = None
@@ -199,7 +199,6 @@ class SessionStreams:
     def poll_clocks(self, now: float) -> list[Inlet]:
         """Ask for clock offsets if it is time to; return the inlets whose offset has changed."""
         changed = []
-        self._hanging = {inlet.role for inlet in self.inlets if now - inlet.answered_at > HANGS_AFTER_S}
         for inlet in self.inlets:
             try:
                 if inlet.poll_clock(now):
@@ -237,10 +236,9 @@ class SessionStreams:
             consequence = CONSEQUENCE.get(role) or self._consequence_of_markers()
             texts.append(f"the {role} stream {outage.inlet.query.name!r} is lost, {consequence}: {outage.search.why}")
         texts += [
-            f"the {inlet.role} stream {inlet.query.name!r} has not answered for {HANGS_AFTER_S:g} s: its program or its "
-            "computer hangs"
+            f"the {inlet.role} stream {inlet.query.name!r} is connected and does not answer: its program hangs"
             for inlet in self.inlets
-            if inlet.role in self._hanging
+            if inlet.n_unanswered >= HANGS_AFTER
         ]
         return texts
 

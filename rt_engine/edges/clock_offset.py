@@ -63,6 +63,22 @@ def query_offset(inlet: StreamInlet, timeout_s: float) -> tuple[float, float]:
     TimeoutError
         If there is no estimate yet.
     """
+    offset, uncertainty, _ = _query(inlet, timeout_s)
+    return offset, uncertainty
+
+
+def query_answer(inlet: StreamInlet) -> float:
+    """Return when a stream's source last answered, in its own clock, s: the same as before if it did not since.
+
+    Raises
+    ------
+    TimeoutError
+        If it never did.
+    """
+    return _query(inlet, 0.0)[2]
+
+
+def _query(inlet: StreamInlet, timeout_s: float) -> tuple[float, float, float]:
     # pylsl wraps only the short form of this function, which keeps the uncertainty to itself.
     function = lib.lsl_time_correction_ex
     function.restype = ctypes.c_double
@@ -74,7 +90,7 @@ def query_offset(inlet: StreamInlet, timeout_s: float) -> tuple[float, float]:
         handle_error(error)
     except LslTimeoutError as late:
         raise TimeoutError("no clock offset yet") from late
-    return float(offset), float(uncertainty.value)
+    return float(offset), float(uncertainty.value), float(remote.value)
 
 
 class ClockOffset:

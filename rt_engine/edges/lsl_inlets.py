@@ -140,8 +140,9 @@ class Inlet:
     ----------
     labels, units
         Of the channels, once the stream is open; empty strings where its metadata have none.
-    answered_at
-        When its source last answered a question for its clock, s, our clock; NaN before the first time.
+    n_unanswered
+        How often in a row its source had not answered since it was last looked. Not a time: when we are held up
+        ourselves, nobody is to blame.
     """
 
     def __init__(self, info: pylsl.StreamInfo, role: str) -> None:
@@ -150,7 +151,7 @@ class Inlet:
         self._inlet = pylsl.StreamInlet(info, max_buflen=BUFFER_S, recover=False, as_numpy=True)
         self.clock = ClockOffset(self._inlet, info.name())
         self.info: pylsl.StreamInfo = info
-        self.answered_at = math.nan
+        self.n_unanswered = 0
         self._answer = math.nan
         self._next_answer = -math.inf
         self.labels: list[str] = []
@@ -206,16 +207,16 @@ class Inlet:
         try:
             if now >= self._next_answer:
                 self._next_answer = now + ANSWER_PERIOD_S
-                self._look_for_answer(now)
+                self._look_for_answer()
             return self.clock.poll(now)
         except LostError as error:
             raise self._lost() from error
 
-    def _look_for_answer(self, now: float) -> None:
+    def _look_for_answer(self) -> None:
         with contextlib.suppress(TimeoutError):  # none yet; the stream has just been opened
             answer = query_answer(self._inlet)
-            if answer != self._answer:
-                self._answer, self.answered_at = answer, now
+            self.n_unanswered = self.n_unanswered + 1 if answer == self._answer else 0
+            self._answer = answer
 
     def _insist(self, ask: Callable[[float], None], timeout_s: float, cancelled: Callable[[], bool]) -> None:
         """Ask in slices until there is an answer."""

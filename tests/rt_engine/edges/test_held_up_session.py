@@ -37,7 +37,7 @@ class World:
         self.clock = SimpleNamespace(offset_s=0.0, uncertainty_s=1e-5, check=lambda stamp, now: False)
         self.poll_clock = lambda now: False
         self.n_waiting = 0
-        self.answered_at = T0
+        self.n_unanswered = 0
         self._stamps = T0 + np.arange(N) / RATE
         self._samples = np.random.default_rng(0).normal(0.0, 3.0, (N, len(ARTICLE_MUSCLES) + 1)).astype(np.float32)
         self._samples[:, -1] = np.isin(np.arange(N), PULSES)

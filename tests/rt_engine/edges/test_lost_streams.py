@@ -214,8 +214,9 @@ def test_one_that_hangs_and_is_started_again_elsewhere_is_found_though_its_conne
         until(lambda: running.of("health")[-1][0].n_samples > 0, "samples")
         os.kill(hanging.pid, signal.SIGSTOP)
         degraded(running, until, "no EMG sample for")
+        degraded(running, until, "markers stream", "is connected and does not answer")
         again = amplifier(source_id=unique)
-        until(lambda: "is back after" in running.of("health")[-1][0].reason or running.error, "the other one")
+        until(lambda: "no EMG" not in running.of("health")[-1][0].reason or running.error, "the other one")
         n = running.of("health")[-1][0].n_samples
         until(lambda: running.of("health")[-1][0].n_samples > n + 400, "samples")
         served(again, running)
