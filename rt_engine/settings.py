@@ -238,7 +238,7 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
         raise SettingsError(f"there is no settings file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, or brackets within brackets, too
         raise SettingsError(f"{path} is not TOML: {error}") from error
     try:
         settings = parse_settings(raw)
@@ -271,6 +271,8 @@ def parse_settings(raw: dict[str, Any]) -> Settings:
         settings = msgspec.convert(raw, Settings)
     except msgspec.ValidationError as error:
         raise SettingsError(explain_validation(str(error), Settings)) from error
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"a text in the settings is not Unicode: {error}") from error
     _check(settings)
     return settings
 

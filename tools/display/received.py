@@ -17,6 +17,12 @@ from rt_engine.messages import GeometryHeader, MapHeader, TrialHeader
 LARGEST_PICTURE = 2000
 """Pixels along the diagonal of a box, one per voxel; what is larger is no anatomy and would not fit into memory."""
 
+FARTHEST_MM = 1e6
+"""A kilometre; whatever an affine says beyond it is no head."""
+
+MOST_VOXELS = 2**15
+"""Along an edge of the box: voxels are int16."""
+
 ReceivedArrays = Mapping[str, NDArray[Any]]
 
 
@@ -171,10 +177,11 @@ def received_geometry(header: GeometryHeader, arrays: ReceivedArrays) -> Receive
     affine = _array(what, arrays, "affine", "f", (4, 4))
     if len(voxel) == 0:
         raise DataError(f"the {what} has no voxels")
-    box = np.array(header.box_shape)
-    if box.shape != (3,) or (voxel < 0).any() or (voxel >= box).any():
+    fits = len(header.box_shape) == 3 and all(0 < edge <= MOST_VOXELS for edge in header.box_shape)
+    box = np.array(header.box_shape if fits else (0, 0, 0))
+    if (voxel < 0).any() or (voxel >= box).any():
         raise DataError(f"the {what} has voxels outside its box {header.box_shape}")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not np.abs(affine).max() <= FARTHEST_MM or abs(np.linalg.det(affine[:3, :3])) < 1e-9:  # NaN is not <=
         raise DataError(f"the {what} has an affine that maps no volume: {affine.tolist()}")
     edges_mm = np.linalg.norm(affine[:3, :3], axis=0)
     if np.linalg.norm(np.abs(affine[:3, :3]) @ box) > LARGEST_PICTURE * edges_mm.min():
