@@ -33,7 +33,7 @@ START_ATTEMPTS = 5
 """LabRecorder listens for streams for one second only, which a busy network or computer may exceed."""
 
 START_TIMEOUT_S = 20.0
-STOP_TIMEOUT_S = 8.0
+STOP_TIMEOUT_S = 7.5
 """Closing the file takes up to 5 s: LabRecorder looks for its end as often as it measures clocks. With `DRAIN_S` it
 must be less than the 10 s in which a session has to end; one that takes longer is left to close its file by itself."""
 

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 import pylsl
 
-from rt_engine.edges.lsl_inlets import Inlet, StreamLostError, matches, seen_streams
+from rt_engine.edges.lsl_inlets import Inlet, matches, seen_streams
 from rt_engine.errors import StreamError
 from rt_engine.settings import StreamQuery
 
@@ -199,11 +199,15 @@ class StreamSearch(Generic[I]):
                 self._found[0].close()
 
     def _open(self, info: pylsl.StreamInfo, why: str) -> None:
-        inlet: Any = self._kind(info, self._role)
+        try:
+            inlet: Any = self._kind(info, self._role)
+        except RuntimeError as error:  # pylsl's, of a stream that has gone meanwhile
+            log.info("looking further for the %s stream: %s", self._role, error)
+            return
         try:
             inlet.open(OPEN_TIMEOUT_S, self._end.is_set)
             inlet.wait_for_clock(OPEN_TIMEOUT_S, self._end.is_set)
-        except (StreamLostError, StreamError) as error:
+        except StreamError as error:
             log.info("looking further for the %s stream: %s", self._role, error)
             inlet.close()
             return
