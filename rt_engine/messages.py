@@ -209,6 +209,10 @@ class HealthHeader(Header, kw_only=True):
     jitter_ms: float | None = None
     n_samples: int = 0
     n_gaps: int = 0
+    notes: dict[str, int] = {}
+    """Counts since the start of what was noticed beside the trials: ``gap``, ``duplicate``, ``clock_step``,
+    ``late_stamps``, ``double_marker``, ``trigger_disagreement``, and ``unmatched_trigger``: another source told of a
+    pulse that the one which makes the trials did not see."""
     pulses: dict[str, int] = {}
     """Counts: ``seen``, ``served``, ``invalid``, ``pending``."""
     clock_offset_s: dict[str, float] = {}

@@ -277,7 +277,7 @@ class Session:
                     f"{FIRST_SAMPLES_TIMEOUT_S:g} s; expected at least {wanted}. Check that the amplifier is running"
                 )
             blocks.append(emg.pull(PULL_TIMEOUT_S)[0])
-            silent -= {inlet.role for inlet, _, _ in self._streams.pull_events()}
+            silent -= self._require_inputs().hold_events()
             self._look_after()
         if not self._stopping:
             first = np.concatenate(blocks)[:, parts.channels.columns].astype(np.float64) * parts.channels.scale_to_uv
@@ -307,6 +307,7 @@ class Session:
         gc.freeze()
         gc.disable()
         self._streams.flush()
+        self._require_inputs().begin()
         self._enter(State.READY, "waiting for the first pulse")
 
     # -- while it runs -----------------------------------------------------------------------------------------------
@@ -383,6 +384,7 @@ class Session:
         """Pass on what the core noticed of the stream beside the trials."""
         for note in self._require_parts().engine.assembler.take_notes():
             log.log(logging.INFO if note.kind == LATE_STAMPS else logging.WARNING, "%s", note.text)
+            self._outputs.notes[note.kind] += 1
             self._recording.log("note", kind=note.kind, index=note.index, ms=note.ms, text=note.text)
 
     def _take_change(self, change: StreamChange) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import shutil
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,7 @@ class SessionOutputs:
         self.record: EngineRecord | None = None
         self.digest = ResultDigest()
         self.latency = LatencyStatistics()
+        self.notes: Counter[str] = Counter()
         self._model = model
         self._subject = subject
 
@@ -154,6 +156,7 @@ class SessionOutputs:
             t=now_s(),
             clock_offset_s={role: offset for role, (offset, _) in offsets.items()},
             clock_uncertainty_s={role: uncertainty for role, (_, uncertainty) in offsets.items()},
+            notes=dict(self.notes),
             recording=str(recording) if recording else "off",
             disk_free_bytes=shutil.disk_usage(recording.parent).free if recording else None,
             latency_ms=self.latency.quantiles_ms(),

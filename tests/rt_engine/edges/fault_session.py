@@ -194,6 +194,10 @@ class Hearing:
         assert len(set(pulses)) == len(pulses), "a pulse has two trials"
         return pulses
 
+    def notes(self) -> dict[str, int]:
+        """Return how often the session noticed what, beside the trials."""
+        return self.running.of("health")[-1][0].notes
+
     def close(self) -> None:
         """End session and streams."""
         self.running.close()

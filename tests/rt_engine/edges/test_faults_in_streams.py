@@ -30,15 +30,14 @@ def subject_in(unit: str, says: str) -> FaultySubject:
 REFUSED: dict[str, tuple[Callable[[], FaultySubject], str]] = {
     "twin, other source_id": (lambda: FaultySubject("twin"), r"2 streams match the emg stream .*-twin"),
     "twin, same source_id": (lambda: FaultySubject("twin:source_id=same"), "2 streams match the emg stream"),
-    "renamed": (lambda: FaultySubject("renamed:channel=FDI,to=Ch 3"), "no channel for FDI; its channels are Ch 3"),
-    "missing": (lambda: FaultySubject("missing:channel=BRD"), "no channel for BRD"),
+    "renamed and missing": (
+        lambda: FaultySubject("renamed:channel=FDI,to=Ch 3", "missing:channel=BRD"),
+        "no channel for FDI, BRD; its channels are Ch 3",
+    ),
     "model of other muscles": (lambda: FaultySubject(muscles=("FDI", "ADM")), "no channel for 3DI, 3Lum, EI"),
     "uV said to be V": (lambda: subject_in("uV", "V"), "SD of .* uV.*unit"),
-    "uV said to be mV": (lambda: subject_in("uV", "mV"), "SD of .* uV.*unit"),
     "mV said to be uV": (lambda: subject_in("mV", "uV"), "SD of .* uV.*unit"),
-    "V said to be uV": (lambda: subject_in("V", "uV"), "SD of .* uV.*unit"),
     "no unit": (lambda: subject_in("uV", ""), "states no unit; set streams.emg.unit"),
-    "unknown unit": (lambda: subject_in("uV", "counts"), "has the unit 'counts'; expected microvolts"),
 }
 """What no session may begin with, and what it says then."""
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.rt_engine.edges.conftest import wait_until
 from tests.rt_engine.edges.fault_session import FaultySubject, Hearing
 
 LONG_AFTER, LATE, EARLY, TWICE, NO_MARKER, NO_TIME, SHIFTED, PLAIN, LAST = range(9)
@@ -36,9 +37,13 @@ SESSIONS: dict[str, tuple[Callable[[], FaultySubject], dict, int]] = {
     "step back, marker": (lambda: FaultySubject("step:pulse=1,at_ms=-120,ms=-180", pulses=4), MARKER, 4),
     "no marker, ttl": (lambda: FaultySubject("marker-missing:pulse=2", pulses=4), {}, 4),
     "no ttl, marker": (lambda: FaultySubject("ttl-missing:pulse=2", pulses=4), MARKER, 4),
+    "unseen by marker": (lambda: FaultySubject("marker-missing:pulse=2", pulses=5), MARKER, 4),
+    "unseen by ttl": (lambda: FaultySubject("ttl-missing:pulse=2", pulses=5), {}, 4),
     "step, ttl": (lambda: FaultySubject(*STEPS, pulses=8), {}, 8),
 }
 """Subject, settings and number of trials of each session; all run at the same time."""
+
+UNSEEN = ("unseen by marker", "unseen by ttl")
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +54,9 @@ def heard() -> Iterator[dict[str, Hearing]]:
             hearing.launch()
         for hearing in hearings.values():
             hearing.ready()
+        for name in UNSEEN:
+            # It is told as soon as nobody can claim the pulse any more, two seconds after it.
+            wait_until(lambda h=hearings[name]: h.notes() or h.running.error, "the note on a pulse that was not seen")
         yield {name: hearing.finish(SESSIONS[name][2]) for name, hearing in hearings.items()}
     finally:
         for hearing in hearings.values():
@@ -73,6 +81,16 @@ def test_a_marker_without_a_time_is_delivered_as_such(heard) -> None:
 
 def test_a_marker_sent_twice_is_one_pulse(heard) -> None:
     assert len(heard["markers"].all_of(TWICE)) == 1
+    assert heard["markers"].notes()["double_marker"] == 1
+
+
+@pytest.mark.parametrize("session", UNSEEN)
+def test_a_pulse_that_only_the_other_source_saw_is_told_in_health(heard, session: str) -> None:
+    hearing = heard[session]
+    for pulse in (0, 1, 3, 4):
+        hearing.assert_right(pulse)
+    assert not hearing.all_of(2)
+    assert hearing.notes() == {"unmatched_trigger": 1}
 
 
 def test_a_marker_at_another_time_than_the_trigger_is_said_to_be(heard) -> None:
