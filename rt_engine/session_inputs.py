@@ -59,6 +59,7 @@ class SessionInputs:
         self._engine = engine
         self._note = note
         self._emg_back: StreamChange | None = None
+        self._held: dict[str, tuple[EventInlet, list[str | float], float]] = {}
 
     def feed_samples(
         self, samples: NDArray[np.float32], stamps: NDArray[np.float64]
@@ -75,24 +76,34 @@ class SessionInputs:
         block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
         return self._engine.feed_samples(block), block
 
+    def hold_events(self) -> set[str]:
+        """Take what the other streams say before the session begins, and return the roles of those that said something.
+
+        A stimulator tells its setting when it is changed, and perhaps never again. So the last setting and the last
+        pose are fed when the session begins; markers of pulses before are not.
+        """
+        heard = set()
+        for inlet, values, stamp in self._streams.pull_events():
+            heard.add(inlet.role)
+            if inlet.role != "markers":
+                self._held[inlet.role] = (inlet, values, stamp)
+        return heard
+
+    def begin(self) -> None:
+        """Feed what was held; from now on everything counts."""
+        self.hold_events()
+        for held in self._held.values():
+            self._feed_companion(*held)
+        self._held.clear()
+
     def feed_events(self) -> list[PulseResult]:
         """Feed what the other streams have said meanwhile."""
-        engine = self._engine
         results: list[PulseResult] = []
         for inlet, values, stamp in self._streams.pull_events():
-            t = stamp + inlet.clock.offset_s
             if inlet.role == "markers":
                 results += self._feed_marker(inlet, values[0], stamp)
-            elif inlet.role == "pose":
-                pose = parse_pose(values, t)
-                if pose:
-                    self._note(PoseFed.of(engine.n_samples, pose))
-                    engine.feed_pose(pose)
             else:
-                intensity = parse_intensity(values, inlet.labels, t)
-                if intensity:
-                    self._note(IntensityFed.of(engine.n_samples, intensity))
-                    engine.feed_intensity(intensity)
+                self._feed_companion(inlet, values, stamp)
         return results
 
     def expire(self, t: float) -> list[PulseResult]:
@@ -118,6 +129,19 @@ class SessionInputs:
             self._emg_back = change
         else:
             self._note_return(change, None)
+
+    def _feed_companion(self, inlet: EventInlet, values: list[str | float], stamp: float) -> None:
+        engine, t = self._engine, stamp + inlet.clock.offset_s
+        if inlet.role == "pose":
+            pose = parse_pose(values, t)
+            if pose:
+                self._note(PoseFed.of(engine.n_samples, pose))
+                engine.feed_pose(pose)
+            return
+        intensity = parse_intensity(values, inlet.labels, t)
+        if intensity:
+            self._note(IntensityFed.of(engine.n_samples, intensity))
+            engine.feed_intensity(intensity)
 
     def _feed_marker(self, inlet: EventInlet, value: str | float, stamp: float) -> list[PulseResult]:
         label = value if isinstance(value, str) else f"{value:g}"

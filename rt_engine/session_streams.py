@@ -171,8 +171,8 @@ class SessionStreams:
         return {"samples" if inlet.role == "emg" else inlet.role: inlet.n_waiting for inlet in self.inlets}
 
     def flush(self) -> None:
-        """Drop all that has piled up, and log how much that was."""
-        log.info("flushed before the start: %s samples", {inlet.role: inlet.flush() for inlet in self.inlets})
+        """Drop the EMG samples that have piled up, and log how many they were."""
+        log.info("flushed before the start: %d EMG samples", self.emg.flush())
 
     def pull(self, timeout_s: float, at_least: int = 1) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Take EMG samples as `SampleInlet.pull` does; none while the stream is lost."""

@@ -179,10 +179,13 @@ class RunningSession:
 
     def start(self) -> "RunningSession":
         self.launch()
-        wait_until(lambda: self.states(State.READY) or self.error, "READY")
+        self.wait_for(State.READY)
+        return self
+
+    def wait_for(self, state: State) -> None:
+        wait_until(lambda: self.states(state) or self.error, state)
         if self.error:
             raise self.error
-        return self
 
     def take(self) -> None:
         while self._socket.poll(0):

@@ -166,3 +166,25 @@ def test_two_streams_that_match_are_not_chosen_between(amplifier, live, until):
     with pytest.raises(StreamError, match=r"\d+ streams match"):
         live(first, streams={"emg": {"type": "EMG"}, "resolve_timeout_s": 20.0}).start()
     assert second.source_id != first.source_id
+
+
+def test_an_intensity_that_was_set_while_the_session_warmed_up_counts_and_a_marker_does_not(
+    amplifier, live, until, unique
+):
+    source = amplifier()
+    info = pylsl.StreamInfo("stimulator", "Stimulator", 1, pylsl.IRREGULAR_RATE, pylsl.cf_float32, unique)
+    stimulator = pylsl.StreamOutlet(info)
+    running = live(source, streams={"intensity": {"source_id": unique}}, trigger={"source": "marker"})
+    running.launch()
+    until(
+        lambda: stimulator.have_consumers() and source.markers.have_consumers() or running.error, "the session to hear"
+    )
+    stimulator.push_sample([61.0])
+    source.markers.push_sample(["TMS"])
+    running.wait_for(State.READY)
+    sample = source.pulse(in_samples=600)
+    source.wait_until_sent(sample + 200)
+    source.markers.push_sample(["TMS"], source.time_of(sample))
+    ((header, _),) = running.wait_for_trials(1)
+    assert header.intensity_percent_mso == 61.0
+    assert running.stop().pulses_served == 1
