@@ -18,6 +18,9 @@ from rt_engine.guarded_read import read_in_child
 from rt_engine.hdf5_superblock import AsClosed, Superblock
 from rt_engine.trials_layout import DATASET, TRIALS_FORMAT, TRIALS_VERSION, TrialsLayout
 
+HEAD_BYTES = 64 * 1024
+"""The root group's attributes stand at the begin of the file."""
+
 MOST_ROWS = 1_000_000
 """Two months of five pulses per second, day and night."""
 
@@ -72,6 +75,12 @@ class Trials:
         which = which if len(self.damaged) > 1 else f"row {first}"
         cut = " (the file is cut off there)" if last == self.n_rows - 1 == first + len(self.damaged) - 1 else ""
         return f"{self.path} is damaged: {len(self.damaged)} of its {self.n_rows} trials are not whole, {which}{cut}"
+
+
+def is_trials_file(path: Path) -> bool:
+    """Whether a file says in its first bytes that it holds trials; HDF5 is not asked."""
+    with path.open("rb") as file:
+        return TRIALS_FORMAT.encode() in file.read(HEAD_BYTES)
 
 
 def read_trials(path: Path, *, salvage: bool = False) -> Trials:

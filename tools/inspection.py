@@ -3,7 +3,6 @@
 `m2m inspect` prints what is returned here.
 """
 
-import json
 import logging
 import tomllib
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rt_engine.edges.foreign_files import read_foreign_stimulation_set, read_foreign_subject
+from rt_engine.edges.session_store import TRIALS_FILE
 from rt_engine.edges.xdf_source import XdfStream, read_streams
 from rt_engine.errors import FileFormatError
 from rt_engine.field.stimulation_file import STIMULATION_KIND
@@ -24,6 +24,8 @@ from rt_engine.mep import MepStatus
 from rt_engine.model_file import read_model_info
 from rt_engine.record_events import RECORD_TYPE, Result, Start, Stop, parse_event
 from rt_engine.settings import load_settings
+from rt_engine.trials_file import is_trials_file, read_trials
+from tools.session_folder import read_log
 
 CLOCK_RESET_S = 1.0
 """A clock offset that jumps by more than this between two measurements is a new clock, not drift."""
@@ -40,7 +42,7 @@ class Inspection:
     ----------
     kind
         ``subject``, ``stimulations``, ``trained network``, ``training checkpoint``, ``model``, ``recording``,
-        ``session folder`` or ``settings``.
+        ``trials``, ``session folder`` or ``settings``.
     path
         The file or folder.
     facts
@@ -86,8 +88,12 @@ def _reader(path: Path, head: bytes) -> Callable[[Path], Inspection]:
     if head.startswith(b"m2m-hdf5"):
         return _hdf5_reader(path)
     if head.startswith(b"\x89HDF\r\n\x1a\n"):
+        if is_trials_file(path):
+            from tools.inspection_session import inspect_trials  # which needs this module
+
+            return inspect_trials
         raise FileFormatError(
-            f"{path} is an HDF5 file of another program; expected a subject or stimulation file of m2m."
+            f"{path} is an HDF5 file of another program; expected a subject, stimulation or trials file of m2m."
         )
     if head.startswith(b"XDF:"):
         return _recording
@@ -376,7 +382,13 @@ def _session_folder(path: Path) -> Inspection:
     if (path / "session.toml").is_file():
         facts["session"] = _toml(path / "session.toml")
     if (path / "log.jsonl").is_file():
-        facts["n_log_entries"] = _count_json_lines(path / "log.jsonl")
+        log = read_log(path)
+        if log.broken:
+            raise FileFormatError(f"{path / 'log.jsonl'}, line {log.broken[0]}, is no event in JSON")
+        facts["n_log_entries"] = len(log.entries)
+    if (path / TRIALS_FILE).is_file():
+        trials = read_trials(path / TRIALS_FILE)
+        facts["n_trials"], facts["trials_closed"] = len(trials.rows), trials.closed
     rows: list[dict[str, Any]] = []
     for recording in recordings:
         rows += [row | {"file": recording.name} for row in _recording(recording).tables["streams"]]
@@ -412,16 +424,6 @@ def _toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
-
-
-def _count_json_lines(path: Path) -> int:
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FileFormatError(f"{path}, line {number}, is no JSON: {error}") from error
-    return len(lines)
 
 
 def _distinct(values: NDArray[np.float32]) -> list[float] | None:

@@ -1,5 +1,6 @@
 """A replay: what to play, at which pace, and what came of it. The engine is the live session's own."""
 
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from rt_engine.edges.publisher import Publisher
 from rt_engine.edges.xdf_source import Recording, load_recording
 from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import build_engine, load_model, model_parts
-from rt_engine.errors import ModelError
+from rt_engine.errors import M2MError, ModelError
 from rt_engine.health import State
 from rt_engine.record_events import ModelSwapped
 from rt_engine.replay import replay
@@ -25,6 +26,9 @@ from rt_engine.session_outputs import SessionOutputs
 from rt_engine.settings import Settings, parse_settings
 from rt_engine.versions import software_versions
 from tools.chosen_settings import apply_overrides, chosen_settings
+from tools.session_folder import frozen_settings
+
+log = logging.getLogger(__name__)
 
 MAX_PACED_BLOCK_S = 0.02
 """At a pace, blocks are at most this long, so that the window moves as it does live."""
@@ -84,13 +88,16 @@ def replay_settings(
         If the live session's model file is not where it was, or is another one now.
     """
     settings = chosen_settings(settings_path, overrides, model)
+    frozen = None if settings_path else _frozen(path.parent)
+    if frozen is not None:  # the record in the file says the same, unless the file ends before it
+        settings = _with_model(apply_overrides(frozen, overrides or []), settings.model.path if model else "")
     recording = load_recording(path, settings)
     if recording.settings is None:
         return recording, settings
     recorded = parse_settings(recording.settings)
     chosen = settings if settings_path else apply_overrides(recorded, overrides or [])
     if model is not None:
-        chosen = msgspec.structs.replace(chosen, model=settings.model)
+        chosen = _with_model(chosen, settings.model.path)
     elif not Path(chosen.model.path).exists():
         raise ModelError(
             f"the session was recorded with the model {chosen.model.path}, which is not there; "
@@ -100,6 +107,22 @@ def replay_settings(
         # Other pulses or streams than the live engine took in: its record has nothing to say about them.
         recording = load_recording(path, chosen, as_recorded=True)
     return recording, chosen
+
+
+def _frozen(folder: Path) -> Settings | None:
+    """Return the settings of the session whose folder this is; None if it is none, or does not say."""
+    try:
+        return frozen_settings(folder)
+    except M2MError as error:
+        log.warning("%s", error)
+        return None
+
+
+def _with_model(settings: Settings, path: str) -> Settings:
+    """Return the settings with another model; an empty path leaves them as they are."""
+    if not path:
+        return settings
+    return msgspec.structs.replace(settings, model=msgspec.structs.replace(settings.model, path=path))
 
 
 class ReplaySession:

@@ -19,7 +19,7 @@ from rt_engine.edges.session_store import LOG_FILE, RECORDING_FILE, SESSION_FILE
 from rt_engine.edges.xdf_source import Recording, read_streams
 from rt_engine.engine import PulseResult
 from rt_engine.errors import FileFormatError, RecordingError
-from rt_engine.record_events import RECORD_TYPE, Result, Stop, parse_event
+from rt_engine.record_events import RECORD_TYPE, Result, Start, Stop, parse_event
 from rt_engine.settings import Settings
 from rt_engine.trials_file import Trials, read_trials
 from rt_engine.trials_layout import fill_row
@@ -61,8 +61,8 @@ class SessionCheck:
     recorded
         Results that the engine put into the XDF file.
     not_replayed
-        Pulses in `trials.h5` whose samples are not in the XDF file any more, because the engine was killed: LabRecorder
-        writes twice a second, and ends with the engine.
+        Pulses in `trials.h5` that the XDF file of a killed engine cannot repeat, since their samples, or what else the
+        engine consumed, are not in it: LabRecorder writes twice a second, and ends with the engine.
     after_the_end
         Pulses in the XDF file whose last sample came after the engine's last word: LabRecorder outlives a killed
         engine. At most one of them was in flight when it died.
@@ -108,6 +108,8 @@ class _Said:
     """What the engine said in the XDF file."""
 
     results: dict[int, Result] = field(default_factory=dict)
+    readable: bool = False
+    started: bool = False
     stop: Stop | None = None
     last_s: float = -math.inf
 
@@ -148,6 +150,11 @@ def check_session(
     check.pulses = check.stored
     if check.stored == 0 and not (folder / RECORDING_FILE).exists():
         check.notes.append("the session ended before LabRecorder had begun")
+    elif said.readable and not said.started:
+        if check.ended == "closed" and check.stored:
+            check.problems.append("recording.xdf holds no record of what the engine consumed, though it was ended")
+        elif trials is not None:
+            _note_not_replayed(check, sorted(trials.rows["pulse"].tolist()))
     else:
         found = _try(check, None, lambda: replay_settings(recording_in(folder), None, None, model))
         if found is not None:
@@ -180,7 +187,7 @@ def _try(check: SessionCheck, otherwise: Any, read: Callable[[], Any]) -> Any:
 
 
 def _said(folder: Path) -> _Said:
-    said = _Said()
+    said = _Said(readable=True)
     for stream in read_streams(recording_in(folder)):
         if stream.type != RECORD_TYPE:
             continue
@@ -189,6 +196,8 @@ def _said(folder: Path) -> _Said:
             said.last_s = max(said.last_s, float(stamp))
             if isinstance(event, Result):
                 said.results[event.pulse] = event
+            elif isinstance(event, Start):
+                said.started = True
             elif isinstance(event, Stop):
                 said.stop = event
     return said
@@ -232,12 +241,6 @@ def _replay(
     on_progress: Callable[[float], None],
 ) -> None:
     """Replay, and compare each trial as it comes."""
-    if recording.settings is None:
-        text = "the XDF file holds no record of what the engine consumed"
-        (check.problems if check.stored else check.notes).append(
-            f"{text}: it took in no sample, or the file is damaged"
-        )
-        return
     session = ReplaySession(recording, settings, block_samples=BLOCK_SAMPLES, speed=None, address=None)
     if session.notice:
         check.notes.append(session.notice)
@@ -250,6 +253,7 @@ def _replay(
     closed = check.ended == "closed"
     fields: Counter[str] = Counter()
     found: set[int] = set()
+    not_replayed: set[int] = set()
     n_samples = max(recording.samples.shape[0], 1)
     for n, results in session.run():
         on_progress(n / n_samples)
@@ -268,25 +272,25 @@ def _replay(
             differing = _differing(stored, result, trials) if trials else []
             if told is not None and not _agrees(stored[0], told):
                 differing.append("what the engine said in the XDF file")
-            fields.update(differing)
-            if differing:
-                check.differing.append(pulse)
-            else:
+            if not differing:
                 check.identical += 1
+            elif told is None and not closed:
+                not_replayed.add(pulse)  # the record ends before it: what the engine consumed then is not known
+                continue
+            else:
+                check.differing.append(pulse)
+            fields.update(differing)
     check.missing_pulses = sorted({*check.missing_pulses, *(set(said.results) - set(rows))})
     check.missing = len(check.missing_pulses)
     check.pulses = len(found | set(rows) | set(said.results)) - check.after_the_end
     check.differing_fields = dict(fields)
-    beyond = [pulse for pulse in rows if pulse not in found]
-    check.not_replayed = sorted(pulse for pulse in beyond if not closed and rows[pulse][0]["t"] + sweep_s > end_s)
-    unexplained = sorted(set(beyond) - set(check.not_replayed))
-    if unexplained:
-        check.problems.append(f"{_pulses(unexplained)} in trials.h5, but not found by a replay of the XDF file")
-    if check.not_replayed:
-        check.notes.append(
-            f"{_pulses(check.not_replayed)} in trials.h5 only: LabRecorder ends with the engine, and loses the last "
-            "half second that it had not written; their own digests fit"
+    beyond = {pulse for pulse in rows if pulse not in found}
+    not_replayed |= {pulse for pulse in beyond if not closed and rows[pulse][0]["t"] + sweep_s > end_s}
+    if beyond - not_replayed:
+        check.problems.append(
+            f"{_pulses(sorted(beyond - not_replayed))} in trials.h5, but not found by a replay of the XDF file"
         )
+    _note_not_replayed(check, sorted(not_replayed))
     if check.after_the_end:
         check.notes.append(
             f"{check.after_the_end} pulses of the XDF file ended after the engine's last word; at most one of them was "
@@ -294,6 +298,15 @@ def _replay(
         )
     if closed and session.summary.identical is False and not check.differing:
         check.problems.append("the digests of all amplitudes and maps differ from those of the live session")
+
+
+def _note_not_replayed(check: SessionCheck, pulses: list[int]) -> None:
+    check.not_replayed = pulses
+    if pulses:
+        check.notes.append(
+            f"{_pulses(pulses)} of trials.h5 cannot be replayed: LabRecorder ends with the engine, and loses the last "
+            "half second that it had not written. Their own digests fit"
+        )
 
 
 def _differing(stored: NDArray[np.void], result: PulseResult, trials: Trials) -> list[str]:

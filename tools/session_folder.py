@@ -18,6 +18,7 @@ from rt_engine.edges.session_store import (
     TRIALS_FILE,
 )
 from rt_engine.errors import FileFormatError, RecordingError
+from rt_engine.settings import Settings, parse_settings
 from rt_engine.trials_file import read_trials
 
 
@@ -79,6 +80,22 @@ def read_session_table(folder: Path) -> dict[str, Any]:
             f"{path} has version {version}; this software reads up to {SESSION_VERSION}. If it is newer, update m2m"
         )
     return table
+
+
+def frozen_settings(folder: Path) -> Settings | None:
+    """Return the settings with which a session ran; None if the folder is none of a session.
+
+    Raises
+    ------
+    FileFormatError, SettingsError
+        If session.toml is damaged, newer, or holds settings that cannot be.
+    """
+    if not (folder / SESSION_FILE).is_file():
+        return None
+    settings = read_session_table(folder).get("settings")
+    if not isinstance(settings, dict):
+        raise FileFormatError(f"{folder / SESSION_FILE} is damaged: it has no table [settings]")
+    return parse_settings(settings)
 
 
 def read_log(folder: Path) -> SessionLog:

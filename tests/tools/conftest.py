@@ -96,6 +96,14 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Co
 
 
 @pytest.fixture(scope="session")
+def left_sessions(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Give what four sessions left: two killed, one ended, one on a full disk; see `tests.tools.sessions`."""
+    from tests.tools.sessions import leave_sessions
+
+    return leave_sessions(tmp_path_factory.mktemp("left"))
+
+
+@pytest.fixture(scope="session")
 def virtual_screen() -> Iterator[str]:
     """Start a screen of 1600 x 1000 that nobody sees; gives its name for DISPLAY."""
     reader, writer = os.pipe()

@@ -1,15 +1,16 @@
 """Sessions of the `m2m` command for tests of what they leave behind: ended, killed, on a disk of their own."""
 
-import json
+import contextlib
 import os
+import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tests.rt_engine.edges.conftest import MODEL, Amplifier, wait_until
 from tests.tools.conftest import ROOT
@@ -111,6 +112,87 @@ def start(folder: Path, logs: Path, command: Callable[[list[str]], list[str]] = 
     return LiveSession(folder, amplifier, process, logs)
 
 
-def log_entries(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a session's log."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+def kill_at_random(live: Sequence[LiveSession], moments: Sequence[int]) -> None:
+    """Kill each session so many samples after its first pulse, and wait until its recording is closed."""
+    for session, moment in zip(live, moments, strict=True):
+        session.kill(session.fire() + moment)
+    for session in live:
+        session.wait_until_recorded()
+
+
+def _small_disk(disk: Path) -> Callable[[list[str]], list[str]] | None:
+    """Return what runs a command where a folder is a file system of 24 MB that only it sees; None if that is barred."""
+    mount = f"mount -t tmpfs -o size=24m none {disk}"
+    if sys.platform != "linux" or not shutil.which("unshare"):
+        return None
+    if subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True).returncode:
+        return None
+    # The file system lives as long as the shell, which waits for a line.
+    return lambda words: ["unshare", "-rm", "sh", "-c", f'{mount} && "$@"; echo code $? >&2; read line', "sh", *words]
+
+
+def start_on_small_disk(folder: Path) -> LiveSession | None:
+    """Start a session on a file system of its own; None if that is barred."""
+    disk = folder / "disk"
+    disk.mkdir()
+    wrap = _small_disk(disk)
+    return start(disk / "s", folder / "disk-logs", wrap) if wrap else None
+
+
+def fill_disk(session: LiveSession, left_mb: int, copy: Path) -> None:
+    """Fill the session's disk when four trials are stored, wait for the session's end, and copy what it left."""
+    session.fire()
+    session.wait_for("pulse 3:")
+    seen = Path(f"/proc/{session.process.pid}/root{session.folder.parent}")
+    with contextlib.suppress(OSError), (seen / "something_else").open("wb") as other:
+        while (free := shutil.disk_usage(seen).free - left_mb * 1_000_000) > 0:
+            other.write(bytes(min(free, 1_000_000)))
+            other.flush()
+    session.wait_for("code ")
+    shutil.copytree(seen / "s", copy)
+
+
+@dataclass(frozen=True)
+class LeftSessions:
+    """What four sessions that ran beside each other left behind.
+
+    Attributes
+    ----------
+    killed
+        Two, killed at random moments.
+    whole
+        One that was ended by Ctrl-C after `N_SERVED` pulses or more.
+    full
+        One whose disk was filled; None where it cannot have one of its own.
+    copy
+        What that one left.
+    """
+
+    killed: list[LiveSession]
+    whole: LiveSession
+    full: LiveSession | None
+    copy: Path
+
+
+N_SERVED = 5
+
+
+def leave_sessions(folder: Path) -> LeftSessions:
+    """Run four sessions, and end each in its way."""
+    *killed, whole = (start(folder / name, folder / f"{name}-logs") for name in ("a", "b", "whole"))
+    full = start_on_small_disk(folder)
+    everything = [*killed, whole, *([full] if full else [])]
+    moments = random.Random()
+    try:
+        for session in everything:
+            session.wait_for("READY")
+        whole.fire()
+        kill_at_random(killed, [moments.randrange(400, 3000) for _ in killed])
+        whole.wait_for(f"pulse {N_SERVED - 1}:")
+        assert whole.interrupt() == 0, whole.err
+        if full:
+            fill_disk(full, 2, folder / "copy")
+    finally:
+        for session in everything:
+            session.close()
+    return LeftSessions(killed, whole, full, folder / "copy")

@@ -173,14 +173,14 @@ def test_a_session_folder_lists_the_streams_of_its_recording(
 ) -> None:
     shutil.copyfile(shared_data("xdf_examples") / "minimal.xdf", tmp_path / "recording.xdf")
     (tmp_path / "session.toml").write_text('id = "abc"\n')
-    (tmp_path / "log.jsonl").write_text('{"t": 1}\n{"t": 2}\n')
+    (tmp_path / "log.jsonl").write_text('{"event": "a"}\n{"event": "b"}\n')
     found = m2m("inspect", tmp_path, "--json").json
     assert found["kind"] == "session folder"
     assert found["session"] == {"id": "abc"}
     assert found["n_log_entries"] == 2
     assert set(found["files"]) == {"recording.xdf", "session.toml", "log.jsonl"}
     assert [row["name"] for row in found["streams"]] == ["SendDataC", "SendDataString"]
-    (tmp_path / "log.jsonl").write_text('{"t": 1}\n{"t": \n')
+    (tmp_path / "log.jsonl").write_text('{"event": "a"}\n{"event": \n')
     with pytest.raises(FileFormatError, match="line 2"):
         inspect_path(tmp_path)
 
