@@ -16,7 +16,7 @@ endif
 PIP := PYTHONWARNINGS=ignore PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip --disable-pip-version-check --no-input
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-long lint format docs figures bench constraints schemas clean
+.PHONY: help venv demo test test-long fuzz lint format docs figures bench constraints schemas clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -42,6 +42,9 @@ test: lint ## Lint, check types, run the tests
 
 test-long: $(INSTALLED) ## Run the tests that take minutes
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+fuzz: $(INSTALLED) ## Mutate settings, messages, commands and model files 10,000 times each
+	@$(BIN)/python -m pytest -m long tests/fuzz $(ARGS)
 
 lint: $(INSTALLED) ## Lint, check the format, check types
 	@$(BIN)/ruff check

@@ -94,6 +94,8 @@ def read_in_child(reader: Callable[[Path], object], path: Path, timeout_s: float
 def child() -> None:
     """Do the child's part: call the function named on the command line, write what it gives to stdout."""
     memory_mb, module, name, path = sys.argv[1:]
+    result = os.dup(1)
+    os.dup2(2, 1)  # what native code may write to stdout is no part of the result
     _limit(int(memory_mb) * 1_000_000)
     try:
         found: object = getattr(importlib.import_module(module), name)(Path(path))
@@ -102,8 +104,8 @@ def child() -> None:
     except M2MError as error:
         _refuse(error)
     else:
-        sys.stdout.buffer.write(found if isinstance(found, bytes) else b"")
-        sys.stdout.buffer.flush()
+        with open(result, "wb") as stdout:
+            stdout.write(found if isinstance(found, bytes) else b"")
 
 
 def _refuse(error: M2MError) -> NoReturn:

@@ -28,6 +28,12 @@ from rt_engine.onnx_session import CPU, DEVICE, BoundRun, Provider, captured_out
 MODEL_VERSION = 1
 """Newest layout of the model file that this software reads."""
 
+MAX_BYTES = 2**31
+"""ONNX, being protobuf, holds no more; a larger file is refused unread."""
+
+MOST_VOXELS = 10_000_000
+"""Of a map; a head at half a millimetre has as many."""
+
 DIGEST_PREFIX = b"m2m-digest-sha256:"
 """Stands once in a model file, before the 64 hex digits of its digest."""
 
@@ -335,6 +341,8 @@ def _check_ends(what: str, expected: dict[str, str], found: list[Any], path: Pat
 
 def _read(path: Path) -> tuple[ModelInfo, bytes]:
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise FileFormatError(f"{path} has {path.stat().st_size} bytes; expected a model of at most {MAX_BYTES}")
         content = path.read_bytes()
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -422,7 +430,11 @@ def _parse_box(text: str) -> tuple[int, int, int]:
 
 def _parse_voxel(text: str) -> NDArray[np.int16]:
     packed = base64.b64decode(text, validate=True)
-    return np.frombuffer(zlib.decompress(packed), dtype="<i2").reshape(-1, 3).astype(np.int16)
+    unpacking = zlib.decompressobj()
+    voxel = unpacking.decompress(packed, MOST_VOXELS * 6)
+    if unpacking.unconsumed_tail or not unpacking.eof:
+        raise ValueError(f"the list of voxels is cut short, or longer than {MOST_VOXELS}")
+    return np.frombuffer(voxel, dtype="<i2").reshape(-1, 3).astype(np.int16)
 
 
 def _parse_array(text: str, shape: tuple[int, ...]) -> NDArray[np.float64]:

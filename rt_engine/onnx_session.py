@@ -71,7 +71,8 @@ def open_session(model: bytes, *, provider: Provider = "auto", threads: int = 1)
         elif provider == "cuda":
             notice = "this ONNX Runtime is built without CUDA (install onnxruntime-gpu); the model runs on the CPU"
     try:
-        session = ort.InferenceSession(model, sess_options=_options(threads), providers=[CPU])
+        # No fallback: there is none from the CPU, and ONNX Runtime would announce it on stdout.
+        session = ort.InferenceSession(model, sess_options=_options(threads), providers=[CPU], enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base class that it exports
         raise ModelError(f"ONNX Runtime {ort.__version__} refuses the model: {_one_line(str(error))}") from error
     return session, str(session.get_providers()[0]), notice

@@ -332,7 +332,7 @@ def test_where_cuda_fails_one_line_says_so_and_the_cpu_serves(provider, model, m
     made = onnxruntime.InferenceSession
     asked = []
 
-    def fails_noisily(content, sess_options, providers):
+    def fails_noisily(content, sess_options, providers, **_more):
         asked.append(providers)
         if "CUDAExecutionProvider" in providers:
             import os
@@ -358,7 +358,7 @@ def pretended_gpu(monkeypatch):
     runs = []
 
     class Session:
-        def __init__(self, content, sess_options, providers):
+        def __init__(self, content, sess_options, providers, **_more):
             self._real = made(content, sess_options=sess_options, providers=["CPUExecutionProvider"])
             self._claims = providers
 

@@ -56,6 +56,11 @@ def complain(path: Path) -> None:
     raise DataError("wrong shape")
 
 
+def chatter(path: Path) -> bytes:
+    os.write(1, b"native noise")
+    return b"result"
+
+
 def current_folder_first(path: Path) -> bytes:
     import m2m_decoy
 
@@ -97,6 +102,10 @@ def test_what_the_child_refuses_is_refused_with_its_words_and_kind(tmp_path) -> 
         read_in_child(refuse, tmp_path / "a.onnx")
     with pytest.raises(DataError, match="^wrong shape$"):
         read_in_child(complain, tmp_path / "a.onnx")
+
+
+def test_what_a_parser_writes_to_stdout_is_no_part_of_the_result(tmp_path) -> None:
+    assert read_in_child(chatter, tmp_path / "a") == b"result"
 
 
 def test_the_child_takes_no_module_from_the_current_folder(tmp_path, monkeypatch) -> None:
