@@ -7,6 +7,7 @@ from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import msgspec
 import numpy as np
@@ -17,6 +18,7 @@ from drivers.simulated.lsl_feed import FeedControl, SubjectFeed
 from drivers.simulated.session import SimulatedSession, make_session
 from drivers.simulated.settings import EmgSettings, FeedSettings, ProtocolSettings, SimulatedSubjectSettings
 from drivers.simulated.streams import stream_identities
+from rt_engine.model_file import open_model
 from rt_engine.session import Session
 from rt_engine.settings import Settings, parse_settings
 from tests.drivers.conftest import small_subject
@@ -153,7 +155,9 @@ class Hearing:
 
     def __init__(self, subject: FaultySubject, recording: Path | None = None, **tables: dict[str, Any]) -> None:
         self.subject = subject
-        self.running = RunningSession(Session(settings_for(subject, **tables), recording=recording))
+        # The model is ours, and a child process that opens it first, for each of twenty sessions, takes its time.
+        with patch("rt_engine.engine_setup.open_foreign_model", open_model):
+            self.running = RunningSession(Session(settings_for(subject, **tables), recording=recording))
         self.sent: list[SentPulse] = []
         self.trials: list[tuple[Any, dict[str, np.ndarray]]] = []
         self.maps: list[tuple[Any, dict[str, np.ndarray]]] = []
