@@ -10,7 +10,7 @@ import pytest
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
-from rt_engine.control_messages import Reply, Unmark, encode_control
+from rt_engine.control_messages import Calibrate, Reply, Unmark, encode_control
 from rt_engine.edges.control import ControlSocket
 from rt_engine.edges.control_client import ControlClient, NoAnswer
 from rt_engine.edges.curve_keys import ClientKeys, CurveKeys, client_keys, make_key_pair, server_keys
@@ -167,6 +167,40 @@ def test_commands_need_a_known_key_too(lab, until) -> None:
             until(lambda: socket.poll(0), "the answer")
     finally:
         control.close()
+
+
+def test_a_session_with_keys_publishes_to_and_obeys_only_those_it_knows(lab, amplifier, live, until) -> None:
+    """As two machines would: on all interfaces, with the keys that the settings name."""
+    publish = {
+        "address": "tcp://*:*",
+        "control_address": "tcp://*:*",
+        "curve_secret": str(lab.folder / "engine.key_secret"),
+        "curve_clients": str(lab.clients),
+    }
+    running = live(amplifier(), publish=publish)  # its own subscriber shows no key
+    session = running.session
+    published, control = (each.replace("0.0.0.0", "127.0.0.1") for each in (session.address, session.control_address))
+    context = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    socket.subscribe(b"health")
+    lab.client("ann").secure(socket)
+    socket.connect(published)
+    try:
+        running.launch()
+
+        def ready() -> bool:
+            assert not running.error
+            return bool(socket.poll(0)) and decode(socket.recv_multipart())[0].state == "READY"
+
+        until(ready, "READY")
+        with ControlClient(control, lab.client("ann")) as client:
+            assert client.ask(Calibrate(gains={"FDI": 1.5}), timeout_s=30.0).detail["gains"]["FDI"] == 1.5
+        with ControlClient(control, lab.client("eve")) as client, pytest.raises(NoAnswer, match="does not know"):
+            client.ask(Calibrate(gains={"FDI": 1.0}), timeout_s=30.0)
+        assert running.of("health") == []
+    finally:
+        socket.close(0)
+        context.term()
 
 
 def test_a_client_with_keys_says_that_the_engine_has_none(lab) -> None:
