@@ -129,7 +129,7 @@ class Session:
         self._commands = SessionCommands(
             control, settings, self._subject, self._outputs, self._recording, self._take_model
         )
-        self._streams = SessionStreams(settings, lambda: self._stopping)
+        self._streams = SessionStreams(settings, self._cancelled)
         self._regained = ""
         self._over_budget = False
         self._budget = LatencyBudget(settings.timing.budget_ms)
@@ -208,7 +208,7 @@ class Session:
     def _resolve(self) -> None:
         looked_for = "; ".join(f"{role}: {query}" for role, query in self._streams.wanted.items())
         self._enter(State.RESOLVING, f"looking for the streams {looked_for}")
-        for told in stop_orphans(lambda: self._stopping):
+        for told in stop_orphans(self._cancelled):
             self._enter(State.RESOLVING, told)
         self._streams.resolve()
 
@@ -230,6 +230,15 @@ class Session:
         if self._recording.wanted and not self._stopping:
             self._recording.begin(announced, self._model.info.n_voxels)
             self._start_recording(emg)
+
+    def _cancelled(self) -> bool:
+        """Say whether an end was asked for; asked all the time by what waits, so subscribers are looked after here."""
+        self._outputs.publisher.serve_subscribers()
+        self._commands.serve(None, self._model.info.muscles)
+        now = now_s()
+        if now >= self._next_health:
+            self._send_health(now)
+        return self._stopping
 
     def _take_parts(self, parts: EngineParts) -> None:
         self._parts = parts
@@ -286,7 +295,7 @@ class Session:
     def _start_recording(self, emg: SampleInlet) -> None:
         recording = self._recording
         self._enter(State.WARMING, f"starting LabRecorder for {recording.path}")
-        recording.start(self.session_id, self._streams.recorded, lambda: self._stopping)
+        recording.start(self.session_id, self._streams.recorded, self._cancelled)
         self._outputs.record = recording.record
         deadline = time.monotonic() + RECORDED_TIMEOUT_S
         while not self._stopping and not recording.holds_samples_of(emg.query.name):
