@@ -55,6 +55,20 @@ def test_a_small_bench_serves_all_pulses_and_its_figures_agree(m2m: Callable[...
     assert "the demo's own" in ended.err
 
 
+@pytest.mark.long
+def test_the_peer_maps_the_same_pulses_and_says_what_it_computed(m2m: Callable[..., Ended]) -> None:
+    pytest.importorskip("mne_lsl")
+    ended = m2m("bench", "latency", "--pulses", "10", "--rate", "10", "--blocks", "8", "--rehearsed-floor", "--json")
+    assert ended.code == 0, ended.err
+    found = ended.json
+    (block,) = found["blocks"]
+    peer = block["peer"]
+    assert (peer["pulses"], peer["served"], peer["lost"]) == (10, 10, 0)
+    assert found["peer_over_ours"] == pytest.approx(peer["p50_ms"] / block["engine"]["p50_ms"])
+    assert "fresh weights" in found["peer"], "no trained network lies beside the demo's model"
+    assert (block["floor_rehearsed"]["served"], found["p50_over_floor_rehearsed"] is None) == (10, False)
+
+
 def test_a_peer_that_is_not_installed_is_left_out_with_a_word(
     m2m: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch
 ) -> None:
