@@ -69,5 +69,5 @@ def apply_overrides(settings: Settings, overrides: list[str]) -> Settings:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and brackets within brackets
         return text  # a bare word, which a shell user would not want to quote twice

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.edges.foreign_files import read_foreign_stimulation_set, read_foreign_subject
+from rt_engine.edges.foreign_files import read_foreign_stimulation_set, read_foreign_subject, try_foreign_hdf5
 from rt_engine.edges.session_store import TRIALS_FILE
 from rt_engine.edges.xdf_source import XdfStream, read_streams
 from rt_engine.errors import FileFormatError
@@ -112,7 +112,7 @@ def _reader(path: Path, head: bytes) -> Callable[[Path], Inspection]:
 def _is_toml(path: Path) -> bool:
     try:
         return bool(tomllib.loads(path.read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -124,6 +124,7 @@ def _hdf5_reader(path: Path) -> Callable[[Path], Inspection]:
         # Not before: it needs the extra `train`, as whoever trains has it.
         from tools.inspection_training import inspect_checkpoint, inspect_network
 
+        try_foreign_hdf5(path)
         return inspect_network if b"m2m-network" in begin else inspect_checkpoint
     return _stimulations if STIMULATION_KIND.encode() in begin else _subject
 
@@ -422,7 +423,7 @@ def _settings(path: Path) -> Inspection:
 def _toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
 
 

@@ -70,7 +70,7 @@ def read_session_table(folder: Path) -> dict[str, Any]:
         raise FileFormatError(f"{folder} holds no {SESSION_FILE}; expected the folder of a session")
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise FileFormatError(f"{path} is damaged: {error}") from error
     if table.get("format") != SESSION_FORMAT:
         raise FileFormatError(f"{path} says format = {table.get('format')!r}; expected {SESSION_FORMAT!r}")

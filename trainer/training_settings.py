@@ -122,12 +122,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"there is no settings file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"the settings file {path} cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SettingsError(f"{path} is not TOML: {error}") from error
 
 
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and brackets within brackets
         return text  # a bare word, which a shell user would not want to quote twice

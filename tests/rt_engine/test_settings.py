@@ -161,7 +161,16 @@ def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"[mep\nfloor_uv = 3", b"floor_uv", b"\xff\xfe\x00", b"a = 1\na = 2", b"\x89HDF\r\n"]
+    "content",
+    [
+        b"[mep\nfloor_uv = 3",
+        b"floor_uv",
+        b"\xff\xfe\x00",
+        b"a = 1\na = 2",
+        b"\x89HDF\r\n",
+        b"a = " + b"9" * 5000,
+        b"a = " + b"[" * 20_000,
+    ],
 )
 def test_a_file_that_is_not_toml_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "lab.toml"

@@ -256,7 +256,7 @@ def chosen_session(path: Path | None, overrides: list[str] | None, given: dict[s
     if path is not None:
         try:
             raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SettingsError(f"{path} cannot be read as TOML: {error}") from error
     for override in overrides or []:
         key, equals, text = override.partition("=")
@@ -281,5 +281,5 @@ def _put(raw: dict[str, Any], key: str, value: Any) -> None:
 def _value(text: str) -> Any:
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also numbers of thousands of digits, and brackets within brackets
         return text  # a bare word, which a shell user would not want to quote twice
