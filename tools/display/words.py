@@ -27,8 +27,6 @@ _INVALID_REASONS = {
     "too_late": "it was reported too late",
     "no_time": "the marker has no time",
     "too_many_pending": "too many pulses were waiting",
-    "duplicate": "samples in the sweep came twice",
-    "clock_step": "the stream's clock was set",
     "trigger_disagreement": "trigger sources disagree on its time",
     "trigger_unconfirmed": "another trigger source did not see it",
 }
