@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import signal
 import struct
 import subprocess
@@ -22,7 +23,8 @@ from rt_engine.errors import FileFormatError
 from rt_engine.hdf5_superblock import Superblock, lookup3
 from rt_engine.messages import ModelDescription, SessionHeader
 from rt_engine.settings import Settings
-from rt_engine.trials_file import Trials, read_trials
+from rt_engine.trials_file import Trials, read_in_process, read_trials
+from tests.conftest import ROOT
 
 N_TRIALS = 12
 CUTS = 200
@@ -295,7 +297,7 @@ def test_other_peoples_hdf5_is_refused_in_words(make: Callable[[Path], None], sa
     path = tmp_path / "trials.h5"
     make(path)
     with pytest.raises(FileFormatError, match=said):
-        read_trials(path)
+        read_in_process(path)  # whole HDF5 is no danger, and a child for each takes long
 
 
 @pytest.mark.parametrize("content", [b"", b"\x89HDF\r\n\x1a\n", b"XDF:", b"\x89HDF\r\n\x1a\n" + b"\0" * 40])
@@ -378,3 +380,23 @@ def test_a_hundred_kills_in_the_midst_of_writing_lose_at_most_the_trial_in_fligh
     moments = random.Random(7)
     for number in range(100):
         _kill_a_writer(tmp_path / str(number), moments.randrange(400))
+
+
+def test_the_documentation_lists_every_field_as_it_is() -> None:
+    text = (ROOT / "docs" / "session-folder.md").read_text(encoding="utf-8")
+    documented = re.findall(r"^\| `(\w+)` \| (\S+) \|([^|\n]*)\|([^|\n]*)\|", text, re.MULTILINE)
+    sizes = {"m": 3, "s": 310, "V": 5}
+    expected = [
+        (name, dtype if (dtype := np.dtype(kind)).kind == "S" else dtype.name, shape, unit)
+        for name, kind, shape, unit in _layout().fields
+    ]
+    found = [
+        (name, np.dtype(dtype) if dtype.startswith("S") else dtype, shape_of(shape.strip(), sizes), unit.strip())
+        for name, dtype, shape, unit in documented
+    ]
+    assert found == expected
+
+
+def shape_of(text: str, sizes: dict[str, int]) -> tuple[int, ...]:
+    """Read a shape such as `(m, 2)`."""
+    return tuple(sizes.get(word) or int(word) for word in re.findall(r"\w+", text))
