@@ -62,6 +62,7 @@ class FaultySubject:
         pulses: int = 3,
         interval_s: float = 0.3,
         block_samples: int = BLOCK_SAMPLES,
+        lead_in_s: float = 0.2,
         **options: Any,
     ) -> None:
         source_id = f"faulty-{uuid.uuid4().hex[:12]}"
@@ -72,7 +73,7 @@ class FaultySubject:
                 pulses=pulses,
                 interval_s=interval_s,
                 interval_jitter_share=0.0,
-                lead_in_s=0.2,
+                lead_in_s=lead_in_s,
                 tail_s=60.0,
                 intensities_percent_rmt=(140.0,),
                 grid_points=1,
