@@ -26,14 +26,14 @@ def some_faults(draw: random.Random) -> list[str]:
     ]
     faults = [fault for fault in lasting if draw.random() < 0.5]
     for pulse in range(1, PULSES, 2):
-        at_ms = draw.uniform(-150, 80)
+        at_ms = round(draw.uniform(-150, 80), 1)
         faults.append(
             draw.choice(
                 (
-                    f"lost:pulse={pulse},at_ms={at_ms:.1f},samples={draw.choice((1, 2, 8, 27, 150))}",
-                    f"duplicated:pulse={pulse},at_ms={at_ms:.1f},samples={draw.choice((1, 8, 27, 150))}",
-                    f"stamps-late:pulse={pulse},at_ms={at_ms:.0f},ms={draw.uniform(1, 30):.1f},for_ms={at_ms + 160:.0f}",
-                    f"nan:pulse={pulse},at_ms={at_ms:.1f},for_ms={draw.choice((0.5, 10, 60))}",
+                    f"lost:pulse={pulse},at_ms={at_ms},samples={draw.choice((1, 2, 8, 27, 150))}",
+                    f"duplicated:pulse={pulse},at_ms={at_ms},samples={draw.choice((1, 8, 27, 150))}",
+                    f"stamps-late:pulse={pulse},at_ms={at_ms},ms={draw.uniform(1, 30):.0f},for_ms={at_ms + 160}",
+                    f"nan:pulse={pulse},at_ms={at_ms},for_ms={draw.choice((0.5, 10, 60))}",
                     f"saturated:pulse={pulse},channel=ADM",
                     f"flat:pulse={pulse},channel=FDI",
                     f"marker-late:pulse={pulse},ms={draw.uniform(1, 900):.1f}",
