@@ -155,7 +155,8 @@ class ReplaySession:
         self._block = block_samples if speed is None else min(block_samples, int(MAX_PACED_BLOCK_S * recording.rate_hz))
         self._settings = settings
         model, subject = load_model(settings.model)
-        self._subject = subject
+        # The tracked coil's own field takes longer than all else of a pulse, and only messages tell of it.
+        self._subject = subject if address else None
         self.notice = model.notice
         if recording.model_sha256 and model.info.sha256 != recording.model_sha256:
             self.notice = (
@@ -163,7 +164,7 @@ class ReplaySession:
                 f"{settings.model.path} is now; amplitudes will be the same, maps will not"
             )
         self._parts = build_engine(
-            settings, model, recording.labels, recording.units, recording.rate_hz, subject=subject
+            settings, model, recording.labels, recording.units, recording.rate_hz, subject=self._subject
         )
         self._digest = ResultDigest()
         self._health_period_s = settings.publish.health_period_s
