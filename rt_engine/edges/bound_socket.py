@@ -65,6 +65,7 @@ class BoundSocket:
                 # Without this, ZeroMQ lets everybody in when the guard is not there.
                 self.socket.setsockopt(zmq.ZAP_ENFORCE_DOMAIN, 1)
             self.socket.setsockopt(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+            self.socket.setsockopt(zmq.IPV6, "[" in address)
             for option, value in options.items():
                 self.socket.setsockopt(option, value)
             self.socket.bind(address)

@@ -47,6 +47,7 @@ class ControlClient:
         self._socket = self._context.socket(zmq.DEALER)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
+        self._socket.setsockopt(zmq.IPV6, "[" in address)
         self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for an engine that is not there
         self._monitor = self._socket.get_monitor_socket(HANDSHAKE_EVENTS)
         self._events: set[int] = set()

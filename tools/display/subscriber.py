@@ -52,6 +52,7 @@ class Subscriber:
         self._socket = self._context.socket(zmq.SUB)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RCVHWM, QUEUE)
+        self._socket.setsockopt(zmq.IPV6, "[" in address)
         self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
         # An engine that comes back is found within a second.
         self._socket.setsockopt(zmq.RECONNECT_IVL, 100)

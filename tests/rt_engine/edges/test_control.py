@@ -1,7 +1,9 @@
 """The control socket: known commands reach the session, all else gets its answer, and nobody can hold up the loop."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from socket import AF_INET6, create_server
 from typing import Any
 
 import pytest
@@ -227,6 +229,25 @@ def test_the_network_gives_no_commands_without_keys(address: str) -> None:
 def test_an_address_that_is_taken_is_a_clear_error(control: ControlSocket) -> None:
     with pytest.raises(M2MError, match=r"cannot listen at.*publish\.control_address"):
         ControlSocket(control.address)
+
+
+def test_loopback_may_be_that_of_ipv6(until) -> None:
+    try:
+        create_server(("::1", 0), family=AF_INET6).close()
+    except OSError:
+        pytest.skip("this machine has no IPv6")
+    control = ControlSocket("tcp://[::1]:*")
+    answered: list[Reply] = []
+    try:
+        with ControlClient(control.address) as client:
+            asking = threading.Thread(target=lambda: answered.append(client.ask(Unmark(pulse=1), timeout_s=60.0)))
+            asking.start()
+            ((caller, _),) = taken(control, until)
+            control.reply(caller, Reply(ok=True))
+            asking.join()
+    finally:
+        control.close()
+    assert answered[0].ok
 
 
 def test_a_client_says_that_nobody_is_there() -> None:
