@@ -154,15 +154,19 @@ def test_a_request_of_many_frames_is_refused_whole(control, connect, until, kind
 def test_a_message_of_very_many_frames_is_read_in_small_pieces(control, connect, until) -> None:
     socket = connect()
     socket.send_multipart([b"x"] * (10 * FRAMES_PER_POLL))
-    answer(control, socket, until)
-    turns = 0
     socket.send(encode_control(Unmark(pulse=5)))
-    while not (found := control.poll()):
+    turns = 0
+
+    def turn() -> list[Any]:
+        nonlocal turns
         turns += 1
-        if turns > 5:
-            until(lambda: control._bound.socket.poll(0), "the command")
-    assert turns >= 9, "each turn reads a bounded number of frames"
-    assert found[0][1].pulse == 5
+        return control.poll()
+
+    until(lambda: control._bound.socket.poll(0), "the first message")
+    ((_, command),) = until(turn, "the second")
+    assert command.pulse == 5
+    assert turns >= 10, "each turn reads a bounded number of frames"
+    assert "more than one frame" in answer(control, socket, until).error
 
 
 def test_a_frame_beyond_all_measure_costs_the_client_its_connection_and_nobody_else(control, connect, until) -> None:
