@@ -43,6 +43,8 @@ class Verdict:
     ----------
     begin
         First sample that is in doubt.
+    noticed
+        Sample at which the doubt arose: in jittering stamps that is some after `begin`.
     start
         First sample to which the new line applies; the samples from `begin` to it belong to no line.
     shift_s
@@ -53,6 +55,7 @@ class Verdict:
     """
 
     begin: int
+    noticed: int
     start: int
     shift_s: float
     broken: bool
@@ -92,6 +95,7 @@ class StampWatch:
         self._points = np.zeros(POINTS)  # the last looked at, by their distance from the line
         self._point_index = np.full(POINTS, -1, dtype=np.int64)
         self._begin: int | None = None
+        self._noticed = 0
         self._run_start = 0
         self._run_low = self._run_high = 0.0
         self.verdict: Verdict | None = None
@@ -101,6 +105,11 @@ class StampWatch:
     def suspect_from(self) -> int | None:
         """First sample of the suspicion that is open, or None."""
         return self._begin
+
+    @property
+    def suspect_since(self) -> int:
+        """Sample at which that suspicion arose."""
+        return self._noticed
 
     @property
     def threshold_s(self) -> float:
@@ -186,7 +195,7 @@ class StampWatch:
             if shifted < len(places):
                 return int(places[shifted]) + 1
         if alone < len(away):
-            self._open(index + alone)
+            self._open(index + alone, index + alone)
         return alone
 
     def _shifted(self, index: NDArray[np.int64], away: NDArray[np.float64]) -> int:
@@ -202,13 +211,14 @@ class StampWatch:
         if place < len(index):
             # It happened some time before half of the points had seen it.
             seen = np.sign(median[place]) * self._points > 0.5 * self.threshold_s
-            self._open(int(self._point_index[seen][0]))
+            self._open(int(self._point_index[seen][0]), int(index[place]))
         return place
 
     # -- with one ----------------------------------------------------------------------------------------------------
 
-    def _open(self, index: int) -> None:
+    def _open(self, index: int, noticed: int) -> None:
         self._begin = self._run_start = index
+        self._noticed = noticed
         self._run_low, self._run_high = math.inf, -math.inf
 
     def _decide(self, index: int, away: float) -> bool:
@@ -224,7 +234,7 @@ class StampWatch:
             away = float(np.median(self._points[self._point_index >= begin]))
         if abs(away) <= 0.5 * self.threshold_s:
             self._begin = None
-            self.verdict = Verdict(begin, begin, 0.0, broken=False)
+            self.verdict = Verdict(begin, self._noticed, begin, 0.0, broken=False)
             return True
         self._run_low, self._run_high = min(self._run_low, away), max(self._run_high, away)
         if self._run_high - self._run_low > 2.0 * self.threshold_s:
@@ -241,14 +251,14 @@ class StampWatch:
         if abs(shift) <= _LEAST_SHIFT * self.threshold_s:
             # Beside the line, and not by more than scatter does: the line follows at its next knots.
             self._begin = None
-            self.verdict = Verdict(begin, begin, 0.0, broken=False)
+            self.verdict = Verdict(begin, self._noticed, begin, 0.0, broken=False)
             return
         # Rate and scatter stay what they were; with all knots moved along, the fit goes on.
         self._anchor_t += shift
         self._knot_t += shift
         self._points[:], self._point_index[:] = 0.0, -1
         self._begin = None
-        self.verdict = Verdict(begin, start, shift, broken=True)
+        self.verdict = Verdict(begin, self._noticed, start, shift, broken=True)
 
     # -- the line ----------------------------------------------------------------------------------------------------
 

@@ -33,8 +33,6 @@ from rt_engine.trial import (
     TIME_UNCERTAIN,
     TOO_LATE,
     TOO_MANY,
-    TRIGGER_DISAGREEMENT,
-    TRIGGER_UNCONFIRMED,
     Trial,
 )
 from rt_engine.trigger_references import TriggerReferences
@@ -137,7 +135,8 @@ class TrialAssembler:
         self._scale = channels.scale_to_uv[:, None]
         self._watch = StampWatch(nominal_rate_hz, self._gap_s, self.clock.knot_every)
         self._triggers = StreamTriggers(channels, nominal_rate_hz, self._rules)
-        self._references = TriggerReferences(nominal_rate_hz, self._rules.refractory_ms / 1000.0)
+        self.references = TriggerReferences(nominal_rate_hz, self._rules.refractory_ms / 1000.0)
+        """What the sources said that do not make the trials."""
         self._pending: list[_Pending] = []
         self._markers: deque[float] = deque(maxlen=_MARKERS_KEPT)
         self._notes: deque[StreamNote] = deque(maxlen=_NOTES_KEPT)
@@ -170,11 +169,6 @@ class TrialAssembler:
     def smallest_gap_ms(self) -> float:
         """The smallest loss of samples that the stamps can show now."""
         return self._watch.threshold_s * 1000.0
-
-    @property
-    def references(self) -> TriggerReferences:
-        """What the sources said that do not make the trials."""
-        return self._references
 
     def take_notes(self) -> list[StreamNote]:
         """Return what has happened beside the trials since the last call."""
@@ -216,7 +210,7 @@ class TrialAssembler:
         """Take note of a marker where another source makes the trials: it is compared with the pulses."""
         # A time that is less certain than a gap says nothing about another source's.
         if pulse.has_time and math.hypot(pulse.clock_uncertainty, self._clock_uncertainty) <= self._gap_s:
-            self._references.add(MARKER, index=None, t=pulse.t, known_at=self._ring.end)
+            self.references.add(MARKER, index=None, t=pulse.t, known_at=self._ring.end)
         return []
 
     def feed_samples(self, block: SampleBlock) -> list[Trial]:
@@ -263,10 +257,10 @@ class TrialAssembler:
         """Give up pulses whose samples are overdue at the time `t` (s, engine's clock)."""
         overdue = self._sweep.end_ms / 1000.0 + self._sweep.expire_s
         late = [p for p in self._pending if p.pulse.t + overdue < t]
-        held = [p for p in late if self._held(p)]
-        # Those wait for what the stamps of the next samples say; if no sample comes, nobody will know.
-        trials = self._give_up([p for p in held if p.pulse.t + overdue + UNSETTLED_S < t], GAP)
-        return trials + self._give_up([p for p in late if p not in held], EXPIRED)
+        # Those held wait for what the next stamps say; if no sample comes, nobody will know.
+        unknown = [p for p in late if self._held(p) and p.pulse.t + overdue + UNSETTLED_S < t]
+        expired = [p for p in late if not self._held(p)]
+        return self._give_up(unknown, GAP) + self._give_up(expired, EXPIRED)
 
     def finish(self) -> list[Trial]:
         """Give up all pulses that still wait: no more samples will come."""
@@ -289,7 +283,7 @@ class TrialAssembler:
     def _take_trigger(self, source: str, index: int, t_raw: float) -> list[Trial]:
         """Take in a pulse that was seen in the stream itself, at the sample `index`."""
         if source != self._rules.source:
-            self._references.add(source, index=float(index), t=math.nan, known_at=index)
+            self.references.add(source, index=float(index), t=math.nan, known_at=index)
             return []
         # Before the first stamp that is a number there is no time; the sample's index is enough.
         t_raw = t_raw if math.isfinite(t_raw) else 0.0
@@ -311,8 +305,8 @@ class TrialAssembler:
     def _take_knot(self, index: int, stamp: float) -> list[Trial]:
         self._watch.add_knot(index, stamp)
         self.clock.add_knot(index, stamp + self._clock_offset)
-        if self._references.waiting() and self.clock.known:
-            for source, at in self._references.forget(index, self.clock.index_of):
+        if self.references.waiting() and self.clock.known:
+            for source, at in self.references.forget(index, self.clock.index_of):
                 text = f"{source} told of a pulse that {self._rules.source}, which makes the trials, did not see"
                 self._note("unmatched_trigger", round(at), 0.0, text)
         return self._refuse_ahead()
@@ -326,7 +320,9 @@ class TrialAssembler:
         """Serve the trials that waited for the end of a suspicion, which came with the newest sample."""
         now = self._ring.end - 1
         kind = kind_of_break(verdict, self._ring, self.clock.nominal_rate_hz, now) if verdict.broken else ""
-        trials = self._complete(since, before=verdict.begin, twice=kind == CLOCK_STEP)
+        # Where the clock was set back a time was twice: what was told of since may be meant by the line to come.
+        told_by = verdict.begin if kind == CLOCK_STEP else now + 1
+        trials = self._complete(since, (verdict.begin, verdict.noticed, told_by))
         if verdict.broken:
             trials += self._break_at(verdict, kind, now)
         else:
@@ -357,11 +353,17 @@ class TrialAssembler:
         return self.clock.known and self.clock.index_of(pending.pulse.t) < border
 
     def _held(self, pending: _Pending) -> bool:
-        """Whether all samples of a trial are there and some under suspicion, or its time may be by the line to come."""
-        suspect = self._watch.suspect_from
-        if suspect is None or not self.clock.known:
+        """Whether all samples of a trial are there and some in doubt, or its time may be by the line to come."""
+        begin, _, told_by = self._doubt
+        if begin == self._ring.end or not self.clock.known:
             return False
-        return pending.told_at > suspect or suspect <= self._first_last(pending)[1] < self._ring.end
+        return pending.told_at > told_by or begin <= self._first_last(pending)[1] < self._ring.end
+
+    @property
+    def _doubt(self) -> tuple[int, int, int]:
+        """First sample whose stamp is in doubt, that at which the doubt arose, and by when markers are beyond it."""
+        begin, end = self._watch.suspect_from, self._ring.end
+        return (end, end, end) if begin is None else (begin, self._watch.suspect_since, begin)
 
     # -- what goes out -----------------------------------------------------------------------------------------------
 
@@ -372,18 +374,19 @@ class TrialAssembler:
         window = (self._sweep.start_ms, self._sweep.end_ms)
         return window_indices(self._index(pending), window, self.clock.rate_hz)
 
-    def _complete(self, since: int, before: int | None = None, twice: bool = True) -> list[Trial]:
-        """Serve the pulses whose last sample is in, and not at or after `before`, in the order in which those came."""
+    def _complete(self, since: int, doubt: tuple[int, int, int] | None = None) -> list[Trial]:
+        """Serve the pulses whose last sample is in, in the order in which those came.
+
+        Where there is a doubt about the stamps, those must wait that it concerns, unless they were complete before it.
+        """
         if not self.clock.known:
             return []
-        suspect = self._watch.suspect_from if before is None else before
-        end = self._ring.end if suspect is None else min(self._ring.end, suspect)
-        # Where a time may have been twice, what was told of since may be meant by the line to come.
-        told_by = math.inf if suspect is None or not twice else suspect
+        begin, noticed, told_by = doubt or self._doubt
         ready: list[tuple[int, int, _Pending]] = []
         for pending in self._pending:
             last = self._first_last(pending)[1]
-            if last < end and pending.told_at <= told_by:
+            beyond = last < begin and pending.told_at <= told_by
+            if last < self._ring.end and (beyond or max(last, since) < noticed):
                 ready.append((max(last, since), pending.pulse_id, pending))
         trials = []
         for known_by, _, pending in sorted(ready, key=lambda entry: entry[:2]):
@@ -459,22 +462,16 @@ class TrialAssembler:
 
     def _compare(self, pending: _Pending, index: float, known_by: int) -> tuple[dict[str, float], tuple[str, ...]]:
         """Return what the other trigger sources say of a pulse, and the doubts that follow."""
-        doubts = []
+        doubts: tuple[str, ...] = ()
         offsets: dict[str, float] = {}
-        if math.isfinite(index) and self._references.counts:
-            active = self._references.active()
-            offsets = self._references.match(index, known_by, self.clock.rate_hz, self.clock.index_of)
-            apart = {source: ms for source, ms in offsets.items() if abs(ms) > self._rules.max_disagreement_ms}
-            if apart:
-                doubts.append(TRIGGER_DISAGREEMENT)
-                said = ", ".join(f"{source} by {ms:+.1f} ms" for source, ms in apart.items())
-                text = f"pulse {pending.pulse_id}: other triggers than {pending.source} are later {said}"
-                self._note(TRIGGER_DISAGREEMENT, round(index), max(apart.values(), key=abs), text)
-            if active - offsets.keys():
-                doubts.append(TRIGGER_UNCONFIRMED)
+        if math.isfinite(index) and self.references.counts:
+            offsets, doubts, note = self.references.compare(
+                index, known_by, self.clock, self._rules.max_disagreement_ms, f"pulse {pending.pulse_id}"
+            )
+            self._notes.extend(note)
         if pending.index is None and self._clock_set_until is not None:
-            doubts.append(CLOCK_STEP)
-        return offsets, tuple(doubts)
+            doubts += (CLOCK_STEP,)
+        return offsets, doubts
 
     def _uncertainty(self, pending: _Pending) -> float:
         """Return one SD of a pulse's time, s."""

@@ -8,6 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from rt_engine.sample_clock import SampleClock
+from rt_engine.stream_notes import StreamNote
+from rt_engine.trial import TRIGGER_DISAGREEMENT, TRIGGER_UNCONFIRMED
+
 NEAR_MS = 50.0
 """An event further from a pulse belongs to another."""
 
@@ -101,6 +105,46 @@ class TriggerReferences:
                 self.counts[source].matched += 1
         return offsets
 
+    def compare(
+        self, pulse_index: float, by: float, clock: SampleClock, apart_ms: float, what: str
+    ) -> tuple[dict[str, float], tuple[str, ...], list[StreamNote]]:
+        """Match a pulse, and say what is to be doubted about it.
+
+        Parameters
+        ----------
+        pulse_index, by
+            See `match`.
+        clock
+            Of the EMG stream.
+        apart_ms
+            Offsets beyond are a disagreement.
+        what
+            Names the pulse in notes.
+
+        Returns
+        -------
+        offsets_ms
+            See `match`.
+        doubts
+            See `Trial.doubts`.
+        notes
+            What there is to be told.
+        """
+        active = {source for source, counts in self.counts.items() if counts.matched}
+        offsets = self.match(pulse_index, by, clock.rate_hz, clock.index_of)
+        doubts: tuple[str, ...] = ()
+        notes = []
+        apart = {source: ms for source, ms in offsets.items() if abs(ms) > apart_ms}
+        if apart:
+            doubts += (TRIGGER_DISAGREEMENT,)
+            said = ", ".join(f"{source} says {ms:+.1f} ms" for source, ms in apart.items())
+            largest = max(apart.values(), key=abs)
+            text = f"{what}: other triggers put it at another time, {said}"
+            notes.append(StreamNote(TRIGGER_DISAGREEMENT, round(pulse_index), largest, text))
+        if active - offsets.keys():
+            doubts += (TRIGGER_UNCONFIRMED,)
+        return offsets, doubts, notes
+
     def forget(self, index: int, index_of: Callable[[float], float]) -> list[tuple[str, float]]:
         """Drop events that have waited too long at sample `index`; return their sources and indices."""
         dropped = []
@@ -119,7 +163,3 @@ class TriggerReferences:
     def waiting(self) -> bool:
         """Whether there is anything to forget."""
         return any(self._events.values())
-
-    def active(self) -> set[str]:
-        """Return the sources that have told of a pulse that was served."""
-        return {source for source, counts in self.counts.items() if counts.matched}

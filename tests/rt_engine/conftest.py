@@ -20,6 +20,7 @@ from rt_engine.model_file import Estimate
 from rt_engine.pulse import Pulse
 from rt_engine.sample_block import SampleBlock
 from rt_engine.trial_assembler import SweepSettings, TrialAssembler
+from rt_engine.trigger_sources import TriggerRules
 
 MUSCLES = ("FDI", "ADM", "ECR")
 RATE_HZ = 2000.0
@@ -110,6 +111,7 @@ def _engine(
     ttl: bool = True,
     rate_hz: float = RATE_HZ,
     sweep: SweepSettings | None = None,
+    rules: TriggerRules | None = None,
     criteria: MepCriteria | None = None,
     labels: Sequence[str] = (*MUSCLES, "TTL"),
     units: Sequence[str] = ("uV", "uV", "uV", "au"),
@@ -118,7 +120,7 @@ def _engine(
     sweep, criteria = sweep or SweepSettings(), criteria or MepCriteria(window_ms=((10.0, 50.0),) * len(MUSCLES))
     channels = match_channels(labels, units, MUSCLES, ttl_label="TTL" if ttl else None)
     estimator = CortexEstimator(model or FakeModel(), MUSCLES, 100.0, floor_uv=criteria.floor_uv)
-    return Engine(TrialAssembler(channels, rate_hz, sweep), criteria, estimator)
+    return Engine(TrialAssembler(channels, rate_hz, sweep, rules), criteria, estimator)
 
 
 def _play(

@@ -36,7 +36,7 @@ def _watch(stamps: Floats, cuts: Iterable[int] = (), gap_s: float = 0.02) -> tup
 
 
 def _times(n: int, ppm: float = 0.0) -> Floats:
-    return T0 + np.arange(n) * (1.0 + ppm * 1e-6) / RATE_HZ
+    return np.asarray(T0 + np.arange(n) * (1.0 + ppm * 1e-6) / RATE_HZ, dtype=np.float64)
 
 
 def _jitter(n: int, packet: int, sd_s: float, seed: int) -> Floats:
