@@ -371,7 +371,7 @@ def _parse_info(path: Path, sha256: str, properties: dict[str, str]) -> ModelInf
             raise FileFormatError(f"{path}: metadata m2m.{key} is missing; export the model again")
         try:
             return parse(text)
-        except (ValueError, TypeError, KeyError, binascii.Error, zlib.error) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError, binascii.Error, zlib.error) as error:
             raise FileFormatError(f"{path}: metadata m2m.{key} is unusable: {error}; export the model again") from error
 
     version = get("format_version", int)
