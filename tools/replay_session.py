@@ -17,6 +17,7 @@ from rt_engine.engine import PulseResult
 from rt_engine.engine_setup import build_engine, load_model, model_parts
 from rt_engine.errors import M2MError, ModelError
 from rt_engine.health import State
+from rt_engine.model_file import Model
 from rt_engine.record_events import ModelSwapped
 from rt_engine.replay import replay
 from rt_engine.result_digest import ResultDigest
@@ -170,23 +171,11 @@ class ReplaySession:
         self._health_period_s = settings.publish.health_period_s
         self._outputs: SessionOutputs | None = None
         self._elapsed_s = 0.0
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
         if address:
             publisher = Publisher(address, new_session_id(), server_keys(settings.publish))
             self._outputs = SessionOutputs(publisher, model, subject)
-            self._outputs.announce(
-                session_message(
-                    model,
-                    self._parts.channels,
-                    self._parts.criteria,
-                    self._parts.sweep,
-                    started_at=datetime.now(UTC).isoformat(timespec="seconds"),
-                    nominal_rate_hz=recording.rate_hz,
-                    trigger_source=settings.trigger.source,
-                    streams=[],
-                    versions=software_versions(),
-                    replay=True,
-                )
-            )
+            self._announce(model)
 
     @property
     def address(self) -> str:
@@ -255,6 +244,27 @@ class ReplaySession:
                 f"the file there has {model.info.sha256} now"
             )
         self._parts.engine.swap(*model_parts(self._settings, model, self._subject, self._parts.channels.muscles))
+        self._announce(model)
+
+    def _announce(self, model: Model) -> None:
+        """Send what subscribers must know of the session and of a model's voxels."""
+        if self._outputs is None:
+            return
+        self._outputs.take_model(model)
+        self._outputs.announce(
+            session_message(
+                model,
+                self._parts.channels,
+                self._parts.criteria,
+                self._parts.sweep,
+                started_at=self._started_at,
+                nominal_rate_hz=self._recording.rate_hz,
+                trigger_source=self._settings.trigger.source,
+                streams=[],
+                versions=software_versions(),
+                replay=True,
+            )
+        )
 
     def _take(self, result: PulseResult) -> None:
         if result.meps is not None and result.map is not None:
