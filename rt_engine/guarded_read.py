@@ -25,6 +25,9 @@ MEMORY_MB = 4096
 SLOWEST_MB_PER_S = 20.0
 """What a large file is granted, beside `TIMEOUT_S`."""
 
+NICENESS = 5
+"""Of the child: a session that is running goes first."""
+
 REFUSED = 3
 """Exit code of a child that found why the file cannot be used."""
 
@@ -114,7 +117,10 @@ def _refuse(error: M2MError) -> NoReturn:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Take no more memory than this, write no file, leave no core; where the system knows such limits."""
+    """Take no more memory than this, write no file, leave no core, give way; where the system knows such limits."""
+    with contextlib.suppress(AttributeError, OSError):
+        # A model that is swapped in while pulses come would else be tried at the session's own raised priority.
+        os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     with contextlib.suppress(ImportError):
         import resource
 

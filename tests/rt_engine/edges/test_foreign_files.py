@@ -61,6 +61,10 @@ def chatter(path: Path) -> bytes:
     return b"result"
 
 
+def niceness(path: Path) -> bytes:
+    return str(os.getpriority(os.PRIO_PROCESS, 0)).encode()
+
+
 def current_folder_first(path: Path) -> bytes:
     import m2m_decoy
 
@@ -95,6 +99,11 @@ def test_the_child_may_not_write_files(tmp_path) -> None:
         read_in_child(write_a_file, tmp_path / "file.bin")
     written = tmp_path / "file.written"
     assert not written.exists() or written.stat().st_size == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such priorities here")
+def test_the_child_gives_way_to_a_session(tmp_path) -> None:
+    assert int(read_in_child(niceness, tmp_path / "file.bin")) >= 5
 
 
 def test_what_the_child_refuses_is_refused_with_its_words_and_kind(tmp_path) -> None:
