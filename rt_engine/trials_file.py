@@ -24,6 +24,9 @@ HEAD_BYTES = 64 * 1024
 MOST_ROWS = 1_000_000
 """Two months of five pulses per second, day and night."""
 
+ATTEMPTS = 3
+"""How often a file is read that was not closed, until it is whole."""
+
 LARGEST_ROW = 1 << 28
 """Bytes. A thousand muscles and a whole head of voxels take less."""
 
@@ -98,16 +101,23 @@ def read_trials(path: Path, *, salvage: bool = False) -> Trials:
     FileFormatError
         If it cannot be read, is another file, of a newer version, or damaged.
     """
+    for _ in range(ATTEMPTS):
+        trials = _read(path)
+        if trials.closed or not trials.damage:
+            break  # else it may be that an engine was writing at this very moment
+    if trials.damage and not salvage:
+        raise FileFormatError(f"{trials.damage}. If it is a copy, copy it again")
+    return trials
+
+
+def _read(path: Path) -> Trials:
     closed = Superblock(path).closed
     raw = read_in_child(read_in_process, path)
     head, _, body = raw.partition(b"\n")
     told = json.loads(head)
     layout = TrialsLayout(told["session"], tuple(told["muscles"]), told["n_samples"], told["n_voxels"])
     rows = np.frombuffer(body, dtype=layout.dtype)
-    trials = Trials(path, layout, rows, told["n_rows"], tuple(told["damaged"]), closed)
-    if trials.damage and not salvage:
-        raise FileFormatError(f"{trials.damage}. If it is a copy, copy it again")
-    return trials
+    return Trials(path, layout, rows, told["n_rows"], tuple(told["damaged"]), closed)
 
 
 def read_in_process(path: Path) -> bytes:

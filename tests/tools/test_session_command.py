@@ -60,7 +60,8 @@ def test_its_trials_can_be_listed(folder, ended, m2m):
     assert rows[0]["largest_uv"] == pytest.approx(largest)
     assert rows[0]["muscle"] == ended.amplifier.labels[-1]
     assert rows[1]["s"] == pytest.approx(sessions.PULSE_EVERY / 2000.0, abs=1e-3)
-    assert f"{largest:.0f} uV" in told.err
+    assert f"{largest:.0f}" in told.err
+    assert told.err.count("coil not tracked") == len(rows)
     assert check_session(folder).marked == [1]
 
 

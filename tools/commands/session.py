@@ -41,9 +41,9 @@ def verify(folder: FolderArgument, model: ModelOption = None, as_json: JsonOptio
 def show(folder: FolderArgument, as_json: JsonOption = False) -> None:
     """List the trials of a session, also of one that was killed or is running."""
     session, rows = list_trials(folder)
-    table = Table(title=f"session {escape(session)}", title_justify="left")
-    for column in ("pulse", "s", "", "largest MEP", "CoG, mm", "%MSO", "coil", "confidence", "marked"):
-        table.add_column(column, justify="right" if column in ("pulse", "s", "%MSO") else "left")
+    table = Table(title=f"session {escape(session)}", title_justify="left", box=None)
+    for column in ("pulse", "s", "uV", "muscle", "CoG, mm", "%MSO", "remarks"):
+        table.add_column(column, justify="left" if column in ("muscle", "remarks") else "right", no_wrap=True)
     for row in rows:
         table.add_row(*map(escape, _cells(row)))
     console.print(table)
@@ -63,20 +63,22 @@ def close(folder: FolderArgument) -> None:
 
 
 def _cells(row: dict[str, Any]) -> list[str]:
-    mep = "" if row["largest_uv"] is None else f"{row['largest_uv']:.0f} uV {row['muscle']}"
-    cog = "" if row["cog_mm"] is None else " ".join(f"{value:.1f}" for value in row["cog_mm"])
-    percent = row["intensity_percent_mso"]
+    remarks = [*row["reasons"], *(row["confidence_reasons"] if row["valid"] else [])]
+    remarks += [] if row["pose_tracked"] else ["coil not tracked"]
+    remarks += ["marked"] if row["marked"] else []
     return [
         str(row["pulse"]),
-        "" if row["s"] is None else f"{row['s']:.2f}",
-        "" if row["valid"] else "invalid: " + ", ".join(row["reasons"]),
-        mep,
-        cog,
-        "" if percent is None else f"{percent:.0f}",
-        "tracked" if row["pose_tracked"] else "",
-        ", ".join([row["confidence"], *row["confidence_reasons"]]) if row["valid"] else "",
-        "marked" if row["marked"] else "",
+        _number(row["s"], 2),
+        _number(row["largest_uv"], 0),
+        row["muscle"],
+        "" if row["cog_mm"] is None else " ".join(f"{value:.1f}" for value in row["cog_mm"]),
+        _number(row["intensity_percent_mso"], 0),
+        ", ".join(remarks),
     ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _print(check: SessionCheck) -> None:
