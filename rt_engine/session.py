@@ -200,7 +200,7 @@ class Session:
         for step in steps:
             try:
                 step()
-            except M2MError as second:  # such as a log that cannot be written to a full disk
+            except Exception as second:  # such as a log that cannot be written to a full disk
                 error.add_note(str(second))
 
     # -- before the first sample counts ------------------------------------------------------------------------------

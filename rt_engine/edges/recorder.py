@@ -157,7 +157,10 @@ class Recorder:
         self._words = open(name, "rb")
         try:
             with _children_ignore_interrupts():
-                self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=handle, stderr=handle)
+                # In a session of its own, out of reach of what a terminal sends when it is closed.
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.PIPE, stdout=handle, stderr=handle, start_new_session=True
+                )
         except OSError as error:
             return f"{command[0]}: {error.strerror}"
         finally:

@@ -51,6 +51,7 @@ def states(folder):
     [
         ("starting LabRecorder", signal.SIGINT),
         pytest.param("READY", signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param("READY", signal.SIGHUP, marks=pytest.mark.long),
         pytest.param("opening the streams", signal.SIGINT, marks=pytest.mark.long),
         pytest.param("waiting for the first samples", signal.SIGTERM, marks=pytest.mark.long),
     ],

@@ -13,6 +13,7 @@ from rt_engine.edges.lsl_inlets import describe, resolve, seen_streams
 from rt_engine.edges.recorder import Recorder
 from rt_engine.errors import RecordingError
 from rt_engine.session import new_session_id
+from rt_engine.session_recording import stop_orphans
 from rt_engine.settings import Settings, StreamQuery
 from tools.chosen_settings import chosen_settings
 from tools.commands.options import JsonOption, SetOption, SettingsOption
@@ -44,7 +45,9 @@ def record(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    recorder.start(streams)
+    for told in stop_orphans(ended.is_set):
+        console.print(f"[yellow]{escape(told)}[/]", soft_wrap=True)
+    recorder.start(streams, ended.is_set)
     begin = time.monotonic()
     console.print(f"Recording to {path}; Ctrl-C ends it.", soft_wrap=True)
     try:

@@ -102,5 +102,11 @@ def _stop_on_signals(session: Session) -> None:
         # A second Ctrl-C ends at once, for whoever does not want to wait for the file to be closed.
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
+    def hang_up(number: int, frame: FrameType | None) -> None:
+        console.quiet = True  # the terminal is gone, and writing to it would be an error
+        session.stop()
+
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # ignored under nohup
+        signal.signal(signal.SIGHUP, hang_up)
