@@ -141,6 +141,8 @@ class ReplaySession:
         Seconds of recording per second, or None for as fast as possible.
     address
         Where to publish, or None.
+    with_computed_field
+        Whether the tracked coil's own field is computed though it is not published.
 
     Raises
     ------
@@ -149,7 +151,14 @@ class ReplaySession:
     """
 
     def __init__(
-        self, recording: Recording, settings: Settings, *, block_samples: int, speed: float | None, address: str | None
+        self,
+        recording: Recording,
+        settings: Settings,
+        *,
+        block_samples: int,
+        speed: float | None,
+        address: str | None,
+        with_computed_field: bool = False,
     ) -> None:
         self._recording = recording
         self._speed = speed
@@ -157,7 +166,7 @@ class ReplaySession:
         self._settings = settings
         model, subject = load_model(settings.model)
         # The tracked coil's own field takes longer than all else of a pulse, and only messages tell of it.
-        self._subject = subject if address else None
+        self._subject = subject if address or with_computed_field else None
         self.notice = model.notice
         if recording.model_sha256 and model.info.sha256 != recording.model_sha256:
             self.notice = (

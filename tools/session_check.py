@@ -241,7 +241,9 @@ def _replay(
     on_progress: Callable[[float], None],
 ) -> None:
     """Replay, and compare each trial as it comes."""
-    session = ReplaySession(recording, settings, block_samples=BLOCK_SAMPLES, speed=None, address=None)
+    session = ReplaySession(
+        recording, settings, block_samples=BLOCK_SAMPLES, speed=None, address=None, with_computed_field=True
+    )
     if session.notice:
         check.notes.append(session.notice)
     if trials and trials.layout.muscles != session.muscles:

@@ -8,6 +8,7 @@ import pytest
 
 from rt_engine.edges.xdf_source import find_streams, load_recording
 from rt_engine.mep import INDEX_TOLERANCE
+from rt_engine.trials_file import read_trials
 
 N_STREAMS = 5
 """EMG, markers, pose, intensity, and the engine's record."""
@@ -47,6 +48,13 @@ def test_ctrl_c_ends_a_session_with_its_recording_whole(start, subject, tmp_path
     assert again.end() == 0, again.err
     assert again.json["identical"] is True
     assert again.json["pulses_served"] == summary["pulses_served"]
+    check = start("session", "verify", tmp_path, "--json")
+    assert check.end() == 0, check.err
+    trials = read_trials(tmp_path / "trials.h5").rows
+    assert len(trials) == check.json["pulses"] == check.json["identical"] == summary["pulses_served"]
+    assert (trials["pose_tracked"] == 1).all()
+    assert np.isfinite(trials["intensity_percent_mso"]).all()
+    assert np.isfinite(trials["computed_field_v_per_m"]).all(), "the field of the tracked coil, to the bit as well"
 
 
 def test_ctrl_c_before_ready_ends_at_once(start, unique):
