@@ -12,10 +12,11 @@ import numpy as np
 import pylsl
 import pytest
 
-from rt_engine.edges.xdf_source import load_recording
+from rt_engine.edges.xdf_source import find_streams, load_recording
 from rt_engine.engine_setup import build_engine, load_model
 from rt_engine.health import State
 from rt_engine.muscles import ARTICLE_MUSCLES
+from rt_engine.record_events import StateEntered, StreamBack, StreamLost
 from rt_engine.replay import replay
 from rt_engine.result_digest import ResultDigest
 from rt_engine.settings import parse_settings
@@ -192,6 +193,15 @@ def test_a_recorded_session_whose_amplifier_was_started_again_is_replayed_to_the
     for result in results:
         digest.add(result.meps.amplitude_uv, result.map.field)
     assert (len(results), digest.sha256_meps, digest.sha256_maps) == (2, summary.sha256_meps, summary.sha256_maps)
+    _, events = find_streams(path)
+    lost, back = (
+        next(e for e in events if isinstance(e, kind) and e.role == "emg") for kind in (StreamLost, StreamBack)
+    )
+    assert lost.n == back.n
+    assert back.first_stamp == recording.stamps[back.n]
+    states = [event.state for event in events if isinstance(event, StateEntered)]
+    assert [state for state in states if state in ("RUNNING", "DEGRADED")][:2] == ["RUNNING", "DEGRADED"]
+    assert states[-1] == "STOPPED"
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["event"] for line in log if line["event"].startswith("stream_") and line["role"] == "emg"] == [
         "stream_lost",
