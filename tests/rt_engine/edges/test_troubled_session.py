@@ -105,3 +105,19 @@ def test_a_full_disk_fails_the_session_loudly_and_all_before_it_is_readable(ampl
     assert events
     assert any(stream.type == "EMG" and len(stream.stamps) for stream in streams)
     assert len(read_trials(folder / "trials.h5").rows) == 3
+
+
+@pytest.mark.long
+def test_a_labrecorder_that_dies_degrades_the_session_whose_trials_are_kept_all_the_same(
+    amplifier, live, until, tmp_path
+):
+    source = amplifier()
+    running = live(source, tmp_path / "recording.xdf").start()
+    running.session._recording._recorder._process.kill()
+    until(lambda: running.states(State.DEGRADED), "DEGRADED")
+    assert "LabRecorder has ended by itself" in running.states(State.DEGRADED)[0].reason
+    source.pulse()
+    running.wait_for_trials(1)
+    with pytest.raises(RecordingError, match="did not close .* cleanly"):
+        running.stop()
+    assert len(read_trials(tmp_path / "trials.h5").rows) == 1
