@@ -1,4 +1,4 @@
-"""A small model file to spoil, and what becomes of many spoilt ones: opened in child processes, in batches."""
+"""A small model file to spoil, and a digest that fits for what is left of it."""
 
 import json
 from pathlib import Path
@@ -6,9 +6,8 @@ from random import Random
 
 import onnx
 
-from rt_engine.errors import FileFormatError, M2MError
-from rt_engine.guarded_read import read_in_child
-from rt_engine.model_file import DIGEST_PREFIX, digest_of, open_model
+from rt_engine.errors import FileFormatError
+from rt_engine.model_file import DIGEST_PREFIX, digest_of
 from tests.fuzz.mutations import VALUES, spoil_bytes, spoil_tree, spoil_word
 from tests.trainer.conftest import make_stimulations
 from trainer.export import export_model
@@ -59,47 +58,3 @@ def spoil_model(content: bytes, random: Random) -> bytes:
     if random.random() < 0.5:
         return signed(spoil_metadata(content, random))
     return signed(spoil_bytes(content, random, keep_length=random.random() < 0.6))
-
-
-def verdicts(paths: list[Path], scratch: Path) -> dict[str, str]:
-    """Open files in one child process; where that ends badly, in two, and so on until it is known which file does it.
-
-    Parameters
-    ----------
-    paths
-        The files.
-    scratch
-        A file that may be written, to tell the child which.
-
-    Returns
-    -------
-    dict of str to str
-        Name of the file -> ``opened``, or the error's type and words. ``refused in a child`` begins what is not an
-        error of Python but the end of the child.
-    """
-    scratch.write_text("\n".join(map(str, paths)))
-    try:
-        return json.loads(read_in_child(open_all, scratch))
-    except FileFormatError as error:
-        if len(paths) == 1:
-            return {paths[0].name: f"refused in a child: {error}"}
-    half = len(paths) // 2
-    return {**verdicts(paths[:half], scratch), **verdicts(paths[half:], scratch)}
-
-
-def open_all(listed: Path) -> bytes:
-    """Do the child's part."""
-    paths = [Path(line) for line in listed.read_text().splitlines()]
-    return json.dumps({path.name: _verdict(path) for path in paths}).encode()
-
-
-def _verdict(path: Path) -> str:
-    try:
-        open_model(path, provider="cpu")
-    except M2MError as error:
-        return f"M2MError: {error}"
-    except MemoryError:
-        raise
-    except Exception as error:  # that is what the test looks for
-        return f"{type(error).__name__}: {error}"
-    return "opened"
