@@ -110,8 +110,8 @@ class SampleClock:
         period = self._period if n < KNOTS_FOR_RATE else trimmed_slope(x, y, nominal)
         if abs(period / nominal - 1.0) > MAX_RATE_DEVIATION:
             period = nominal
-        offset = _median(y - period * x)
-        jitter = _MAD_TO_SD * _median(np.abs(y - period * x - offset))
+        offset = median(y - period * x)
+        jitter = _MAD_TO_SD * median(np.abs(y - period * x - offset))
         # A few knots after a restart would say that there is none.
         self._jitter = jitter if n >= KNOTS_FOR_RATE else max(jitter, self._jitter_before)
         self._period = period
@@ -127,9 +127,9 @@ def trimmed_slope(x: NDArray[np.float64], y: NDArray[np.float64], nominal: float
     """
     residual = y - nominal * x
     for _ in range(2):
-        deviation = np.abs(residual - _median(residual))
+        deviation = np.abs(residual - median(residual))
         # The floor keeps perfectly regular stamps (deviation 0) from being trimmed to nothing.
-        keep = deviation <= 4.0 * _MAD_TO_SD * _median(deviation) + 1e-9
+        keep = deviation <= 4.0 * _MAD_TO_SD * median(deviation) + 1e-9
         xk, yk = x[keep], y[keep]
         n = len(xk)
         xm = xk - xk.sum() / n
@@ -138,7 +138,7 @@ def trimmed_slope(x: NDArray[np.float64], y: NDArray[np.float64], nominal: float
     return slope
 
 
-def _median(values: NDArray[np.float64]) -> float:
+def median(values: NDArray[np.float64]) -> float:
     """Return the median; several times faster than numpy's on a few hundred finite values."""
     ordered = np.sort(values)
     middle = len(ordered) // 2

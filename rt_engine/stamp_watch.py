@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.sample_clock import KNOTS_FOR_RATE, trimmed_slope
+from rt_engine.sample_clock import KNOTS_FOR_RATE, median, trimmed_slope
 
 SETTLED_S = 0.25
 """Stamps that stay beside the line for this long do not come back. Longer than the packets of any EMG amplifier."""
@@ -148,7 +148,7 @@ class StampWatch:
         recent = _LEVEL_KNOTS if self._n_knots >= KNOTS_FOR_RATE else _FIRST_LEVEL_KNOTS
         places = np.arange(self._n_knots - min(recent, self._n_knots), self._n_knots) % len(self._knot_t)
         level = (self._knot_t[places] - stamp) - self._period * (self._knot_index[places] - index)
-        self._anchor_index, self._anchor_t = index, stamp + float(np.median(level))
+        self._anchor_index, self._anchor_t = index, stamp + median(level)
 
     def scan(self, index: int, stamps: NDArray[np.float64]) -> int:
         """Look at the stamps of consecutive samples, between which there is no knot.
@@ -203,14 +203,15 @@ class StampWatch:
         if index.size == 0:
             return 0
         points, at = np.append(self._points, away), np.append(self._point_index, index)
-        median = np.median(np.lib.stride_tricks.sliding_window_view(points, POINTS)[1:], axis=1)
-        off = np.abs(median) > self.threshold_s
+        ordered = np.sort(np.lib.stride_tricks.sliding_window_view(points, POINTS)[1:], axis=1)
+        middle = 0.5 * (ordered[:, POINTS // 2 - 1] + ordered[:, POINTS // 2])
+        off = np.abs(middle) > self.threshold_s
         place = int(off.argmax()) if off.any() else len(index)
         taken = min(place + 1, len(index))
         self._points, self._point_index = points[taken : taken + POINTS], at[taken : taken + POINTS]
         if place < len(index):
             # It happened some time before half of the points had seen it.
-            seen = np.sign(median[place]) * self._points > 0.5 * self.threshold_s
+            seen = np.sign(middle[place]) * self._points > 0.5 * self.threshold_s
             self._open(int(self._point_index[seen][0]), int(index[place]))
         return place
 
@@ -231,7 +232,7 @@ class StampWatch:
                 return False
             self._points = np.append(self._points[1:], away)
             self._point_index = np.append(self._point_index[1:], index)
-            away = float(np.median(self._points[self._point_index >= begin]))
+            away = median(self._points[self._point_index >= begin])
         if abs(away) <= 0.5 * self.threshold_s:
             self._begin = None
             self.verdict = Verdict(begin, self._noticed, begin, 0.0, broken=False)
@@ -270,7 +271,7 @@ class StampWatch:
         # Unlike the clock's, this line follows a rate far from the nominal one: a false rate is no gap.
         self._period = period if abs(period / self._nominal - 1.0) <= _WIDEST else self._nominal
         away = y - self._period * x
-        scatter = np.sort(np.abs(away - np.median(away)))
+        scatter = np.sort(np.abs(away - median(away)))
         # A few knots seldom hold the far ones.
         self._scatter_s = float(scatter[int(_SCATTER_QUANTILE * (n - 1))]) * (1.0 + 10.0 / n)
         if self._regular:
