@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rt_engine.control_messages import Calibrate, Mark, SwapModel, Unmark
+from rt_engine.edges.control_client import ControlClient
 from tests.rt_engine.edges.conftest import MODEL, Amplifier, wait_until
 from tests.tools.conftest import ROOT
 
@@ -89,7 +91,7 @@ class LiveSession:
 SETTINGS = """
 streams = {{ emg = {{ source_id = "{source_id}" }}, resolve_timeout_s = 60 }}
 model = {{ path = "{model}", provider = "cpu" }}
-publish = {{ address = "tcp://127.0.0.1:*", control_address = "" }}
+publish = {{ address = "tcp://127.0.0.1:*", control_address = "tcp://127.0.0.1:*" }}
 record = {{ min_free_mb = 5, low_free_mb = 5 }}
 timing = {{ expire_s = 60 }}
 """
@@ -161,7 +163,7 @@ class LeftSessions:
     killed
         Two, killed at random moments.
     whole
-        One that was ended by Ctrl-C after `N_SERVED` pulses or more.
+        One that was given commands, and ended by Ctrl-C after `N_SERVED` pulses or more.
     full
         One whose disk was filled; None where it cannot have one of its own.
     copy
@@ -175,6 +177,19 @@ class LeftSessions:
 
 
 N_SERVED = 5
+GAIN = 1.5
+
+
+def command_all(session: LiveSession, model: Path) -> None:
+    """Give a session each command that it takes: pulse 1 stays marked, FDI has a gain, the model is a copy."""
+    shutil.copyfile(MODEL, model)
+    (address,) = re.findall(r"taking commands at (\S+);", session.err)
+    with ControlClient(address) as client:
+        for command in (
+            Mark(pulse=1, reason="coughed"), Mark(pulse=0, reason="?"), Unmark(pulse=0), Calibrate(gains={"FDI": GAIN}),
+            SwapModel(path=str(model)),
+        ):  # fmt: skip
+            assert client.ask(command, 120.0).ok
 
 
 def leave_sessions(folder: Path) -> LeftSessions:
@@ -187,8 +202,11 @@ def leave_sessions(folder: Path) -> LeftSessions:
         for session in everything:
             session.wait_for("READY")
         whole.fire()
+        whole.wait_for("pulse 1:")
+        command_all(whole, folder / "same-model.onnx")
         kill_at_random(killed, [moments.randrange(400, 3000) for _ in killed])
-        whole.wait_for(f"pulse {N_SERVED - 1}:")
+        told = whole.acknowledged
+        wait_until(lambda: whole.acknowledged >= max(told + 2, N_SERVED), "pulses after the commands")
         assert whole.interrupt() == 0, whole.err
         if full:
             fill_disk(full, 2, folder / "copy")
