@@ -83,15 +83,19 @@ def test_no_trial_is_wrong_and_none_is_lost_in_silence(heard) -> None:
         source = hearing.running.session.settings.trigger.source
         missing = [n for n in range(PULSES) if f"{source}-missing:pulse={n}" in faults]
         nameless = [n for n in range(PULSES) if source == "marker" and f"marker-nan:pulse={n}" in faults]
+        repeated = 0
         for pulse in set(range(PULSES)) - set(missing) - set(nameless):
-            header, arrays = hearing.of(pulse)
+            (header, arrays), *again = hearing.all_of(pulse)
+            # A repeated trigger is a pulse in repeated samples.
+            assert all(other.reasons == ["duplicate"] for other, _ in again), f"pulse {pulse} of {faults}"
+            repeated += len(again)
             if header.valid:
                 np.testing.assert_allclose(
                     arrays["mep_uv"], hearing.sent[pulse].mep_sent_uv, rtol=1e-5, err_msg=f"pulse {pulse} of {faults}"
                 )
             else:
                 assert set(header.reasons) <= REASONS, f"pulse {pulse} of {faults}"
-        assert len(hearing.trials) == PULSES - len(missing), faults
+        assert len(hearing.trials) == PULSES - len(missing) + repeated, faults
         assert any(header.valid for header, _ in hearing.trials), faults
         assert sum(header.reasons == ["no_time"] for header, _ in hearing.trials) == len(nameless), faults
         if missing:
