@@ -18,7 +18,7 @@ from rt_engine.estimator import CortexEstimator, check_gains
 from rt_engine.mep import MepCriteria, MepVector, measure_meps
 from rt_engine.pulse import TTL, Pulse
 from rt_engine.sample_block import SampleBlock
-from rt_engine.tracked_field import ComputedField, TrackedField
+from rt_engine.tracked_field import KEPT, ComputedField, TrackedField
 from rt_engine.trial import Trial
 from rt_engine.trial_assembler import TrialAssembler
 
@@ -209,7 +209,7 @@ class Engine:
         before = round(min(-self._criteria.baseline_ms[0], 1000.0) * rate / 1000.0)
         n = before + round(self._criteria.last_needed_ms * rate / 1000.0) + 2
         sweep = 100.0 * np.sin(np.arange(muscles * n, dtype=np.float64)).reshape(muscles, n)
-        pose, intensity = next(iter(self.assembler.waiting_companions()), (None, None))
+        pose, intensity = next(iter(self.assembler.waiting_companions(1)), (None, None))
         trial = Trial(-1, TTL, 0.0, 0.0, 0.0, float(before), 0, sweep, rate, (), pose, intensity)
         result = self._result(trial)
         self.n_valid -= 1
@@ -222,7 +222,7 @@ class Engine:
         without it.
         """
         if self._tracked_field is not None:
-            for pose, intensity in self.assembler.waiting_companions():
+            for pose, intensity in self.assembler.waiting_companions(KEPT):
                 if self._tracked_field.prepare(pose, intensity):
                     return
 

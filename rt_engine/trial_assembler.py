@@ -184,11 +184,11 @@ class TrialAssembler:
         """Take note of the stimulator's setting; a replay says after how many samples it came."""
         self._intensities.add(intensity, self._ring.end if known_from is None else known_from)
 
-    def waiting_companions(self) -> list[tuple[CoilPose | None, StimulatorIntensity | None]]:
-        """Return the pose and the intensity of each pulse that waits, as its trial would have them if it came now."""
+    def waiting_companions(self, at_most: int) -> list[tuple[CoilPose | None, StimulatorIntensity | None]]:
+        """Return pose and intensity of the first pulses that wait, as their trials would have them if they came now."""
         return [
             self._companions(self._pulse_time(pending, self._index(pending)), self._uncertainty(pending))
-            for pending in self._pending
+            for pending in self._pending[:at_most]
         ]
 
     def feed_pulse(self, pulse: Pulse) -> list[Trial]:
