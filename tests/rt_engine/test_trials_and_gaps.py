@@ -239,3 +239,151 @@ def test_a_step_of_the_clock_offset_does_not_misplace_the_markers_after_it(emg: 
     for result, index in zip(results, (20_000, 31_000, 50_000), strict=True):
         assert result.trial.pulse_index == pytest.approx(index, abs=0.25)
     assert engine.assembler.n_gaps == 0
+
+
+BLOCKS = [1, 7, 64, 4096]
+
+
+def _picked(stream: Any, kept: Any) -> Any:
+    return type(stream)(stream.samples[kept], stream.stamps[kept])
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+@pytest.mark.parametrize("lost", [1, 2, 16])
+@pytest.mark.parametrize("after_ms", [-90.0, 25.0, 49.0])
+def test_a_few_samples_lost_anywhere_in_the_sweep_make_the_trial_invalid(
+    after_ms: float, lost: int, block: int, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """Half a millisecond is enough where stamps are regular; the pulses beside it are served."""
+    pulses = [3000, 5000, 7000]
+    at = 5000 + round(after_ms * RATE_HZ / 1000.0)
+    stream = emg(8000, pulses, ppm=60.0)
+    stream = _picked(stream, np.delete(np.arange(8000), slice(at, at + lost)))
+    results = play(new_engine(), stream, cuts=range(0, stream.n, block))
+    assert [r.trial.reasons for r in results] == [(), ("gap",), ()]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("jitter_ms", [0.2, 1.0])
+def test_a_lost_packet_is_found_though_stamps_jitter(
+    jitter_ms: float, block: int, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """The MEP lies behind the hole: by the stamps of the samples before it would have come 6 ms too early."""
+    pulses = [13_000, 15_000, 17_000]
+    stream = emg(20_000, pulses)
+    late = np.random.default_rng(5).normal(0.0, jitter_ms / 1000.0, 2500)
+    stream.stamps[:] += np.repeat(late, 8)
+    stream = _picked(stream, np.delete(np.arange(20_000), slice(15_008, 15_020)))
+    results = play(new_engine(), stream, cuts=range(0, stream.n, block))
+    assert [r.trial.reasons for r in results] == [(), ("gap",), ()]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("begin", [4950, 5040, 5095])
+def test_one_late_block_is_no_gap_and_its_trial_is_the_same(
+    begin: int, block: int, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(8000, [3000, 5000])
+    (_, usual) = play(new_engine(), stream)
+    stream.stamps[begin : begin + 8] += 0.03
+    engine = new_engine()
+    (_, result) = play(engine, stream, cuts=range(0, stream.n, block))
+    assert result.trial.valid
+    assert result.meps.amplitude_uv.tobytes() == usual.meps.amplitude_uv.tobytes()
+    assert engine.assembler.n_gaps == 0
+    assert [note.kind for note in engine.assembler.take_notes()] == ["late_stamps"]
+
+
+def test_a_trial_waits_while_its_last_stamps_are_in_doubt_and_no_longer(emg: Emg, new_engine: NewEngine) -> None:
+    stream = emg(8000, [5000])
+    stream.stamps[5096:5112] += 0.03
+    engine = new_engine()
+    assert engine.feed_samples(stream.block(0, 5112)) == []
+    (result,) = engine.feed_samples(stream.block(5112, 5113))
+    assert result.trial.valid
+
+
+def test_a_trial_whose_stream_stops_while_its_stamps_are_in_doubt_is_not_served_as_whole(
+    emg: Emg, new_engine: NewEngine
+) -> None:
+    stream = emg(8000, [5000])
+    stream.stamps[5050:] += 0.03
+    engine = new_engine()
+    assert engine.feed_samples(stream.block(0, 5200)) == []
+    assert engine.feed_time(T0 + 2.5 + 1.2) == []
+    (result,) = engine.feed_time(T0 + 2.5 + 4.0)
+    assert result.trial.reasons == ("gap",)
+    engine = new_engine()
+    engine.feed_samples(stream.block(0, 5200))
+    (result,) = engine.finish()
+    assert result.trial.reasons == ("gap",)
+
+
+@pytest.mark.parametrize("block", [7, 4096])
+@pytest.mark.parametrize(("repeated", "behind"), [(1, 0), (8, 0), (27, 0), (16, 16), (55, 0)])
+def test_a_block_that_comes_twice_makes_the_trial_invalid_with_its_own_reason(
+    repeated: int, behind: int, block: int, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """At once, or behind the block that follows it (`behind`)."""
+    stream = emg(9000, [3000, 5000, 7000])
+    at = 5060
+    kept = np.insert(np.arange(9000), at, np.arange(at - behind - repeated, at - behind))
+    engine = new_engine()
+    results = play(engine, _picked(stream, kept), cuts=range(0, len(kept), block))
+    assert [r.trial.reasons for r in results] == [(), ("duplicate",), ()]
+    assert engine.assembler.breaks == {"gap": 0, "duplicate": 1, "clock_step": 0}
+    (note,) = engine.assembler.take_notes()
+    assert note.kind == "duplicate"
+    assert f"about {repeated} EMG samples" in note.text
+
+
+def test_a_trigger_that_comes_twice_in_a_repeated_block_gives_no_valid_trial(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    stream = emg(9000, [3000, 5000, 7000])
+    kept = np.insert(np.arange(9000), 5060, np.arange(4960, 5060))
+    results = play(new_engine(), _picked(stream, kept))
+    assert [r.trial.reasons for r in results] == [(), ("duplicate",), ("duplicate",), ()]
+
+
+def test_a_block_that_comes_twice_with_new_stamps_is_found_by_its_samples(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """A driver that stamps as it sends: the copy's stamps lie between those of its neighbours, all a little apart."""
+    stream = emg(9000, [3000, 5000, 7000])
+    kept = np.insert(np.arange(9000), 5060, np.arange(5044, 5060))
+    doubled = _picked(stream, kept)
+    doubled.stamps[5060:5076] += 3e-4
+    results = play(new_engine(), doubled)
+    assert [r.trial.reasons for r in results] == [(), ("duplicate",), ()]
+
+
+def test_markers_find_their_samples_after_a_block_has_come_twice(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+    stream = emg(12_000, [9000])
+    kept = np.insert(np.arange(12_000), 5060, np.arange(5020, 5060))
+    marker = Pulse(T0 + 9000 / RATE_HZ)
+    (result,) = play(new_engine(ttl=False), _picked(stream, kept), cuts=range(0, 12_000, 500), markers=[(9000, marker)])
+    assert result.trial.valid
+    assert result.trial.pulse_index == pytest.approx(9040.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("lost", [0, 30])
+def test_a_marker_told_of_while_the_stamps_are_in_doubt_finds_its_samples(
+    lost: int, emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    """Whether samples were lost (then it belongs to what comes after) or stamps were only late."""
+    pulse = 5150
+    stream = emg(9000, [pulse])
+    if lost:
+        stream = _picked(stream, np.delete(np.arange(9000), slice(5000, 5000 + lost)))
+    else:
+        stream.stamps[5000:5100] += 0.015
+    marker = Pulse(T0 + pulse / RATE_HZ)
+    for told_at in (5050, 5150, 5300, 6000):
+        (result,) = play(new_engine(ttl=False), stream, cuts=range(0, stream.n, 50), markers=[(told_at, marker)])
+        expected = ("gap",) if lost else ()
+        assert result.trial.reasons == expected, told_at
+    marker = Pulse(T0 + 5300 / RATE_HZ)
+    (result,) = play(new_engine(ttl=False), stream, cuts=range(0, stream.n, 50), markers=[(5060, marker)])
+    assert result.trial.valid
+    assert result.trial.pulse_index == pytest.approx(5300.0 - lost, abs=1e-2)
