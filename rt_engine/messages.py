@@ -21,6 +21,13 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Upper bound on one frame; larger ones are refused unread."""
 
 
+MAX_HEADER_BYTES = 1024 * 1024
+"""Upper bound on a header: no message of ours has a hundredth of it, and parsing more would hold up a reader."""
+
+MAX_DIMENSIONS = 8
+"""Of an array."""
+
+
 class ArraySpec(msgspec.Struct, frozen=True):
     """One array of a message: its frame stands at the same place after the header."""
 
@@ -306,6 +313,8 @@ def decode(frames: Sequence[bytes]) -> tuple[Header, dict[str, NDArray[Any]]]:
         raise DataError(f"unknown topic {topic!r}; known are {', '.join(HEADERS)}")
     if max(len(frame) for frame in frames) > MAX_FRAME_BYTES:
         raise DataError(f"a frame of topic {topic!r} is larger than {MAX_FRAME_BYTES} bytes")
+    if len(frames[1]) > MAX_HEADER_BYTES:
+        raise DataError(f"the header of a {topic!r} message is larger than {MAX_HEADER_BYTES} bytes")
     try:
         header: Header = _decoders[topic].decode(frames[1])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -331,6 +340,9 @@ def _parse_array(topic: str, spec: ArraySpec, frame: bytes) -> NDArray[Any]:
         dtype = np.dtype(spec.dtype)
     except TypeError as error:
         raise DataError(f"array {spec.name!r} of {topic!r} has the unknown dtype {spec.dtype!r}") from error
+    if len(spec.shape) > MAX_DIMENSIONS:
+        n = len(spec.shape)
+        raise DataError(f"array {spec.name!r} of {topic!r} has {n} dimensions; expected at most {MAX_DIMENSIONS}")
     size = dtype.itemsize
     for length in spec.shape:
         if length < 0:

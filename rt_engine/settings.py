@@ -24,6 +24,9 @@ from rt_engine.trigger_sources import TriggerRules
 SETTINGS_VERSION = 1
 """Version of the settings' schema."""
 
+MAX_BYTES = 1024 * 1024
+"""A larger file is no settings and is refused unread."""
+
 Positive = Annotated[float, msgspec.Meta(gt=0.0)]
 NotNegative = Annotated[float, msgspec.Meta(ge=0.0)]
 
@@ -233,6 +236,8 @@ def load_settings(path: str | os.PathLike[str]) -> Settings:
     """
     path = Path(path)
     try:
+        if path.stat().st_size > MAX_BYTES:
+            raise SettingsError(f"{path} has {path.stat().st_size} bytes; expected settings of at most {MAX_BYTES}")
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise SettingsError(f"there is no settings file {path}") from error

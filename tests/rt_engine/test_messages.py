@@ -14,6 +14,7 @@ from rt_engine.errors import DataError
 from rt_engine.messages import (
     HEADERS,
     MAX_FRAME_BYTES,
+    MAX_HEADER_BYTES,
     SCHEMA,
     GeometryHeader,
     Header,
@@ -205,6 +206,16 @@ def test_an_unknown_topic_is_refused() -> None:
 def test_too_few_frames_are_refused(n: int) -> None:
     with pytest.raises(DataError, match=f"at least 2 frames .* got {n}"):
         decode([b"health"][:n])
+
+
+def test_a_header_too_large_is_refused_unread() -> None:
+    with pytest.raises(DataError, match="header of a 'health' message is larger than"):
+        decode([b"health", b" " * (MAX_HEADER_BYTES + 1)])
+
+
+def test_a_shape_of_very_many_numbers_is_refused_before_they_are_multiplied() -> None:
+    with pytest.raises(DataError, match="has 20000 dimensions"):
+        decode([b"health", _health(_spec(shape=[10**18] * 20_000)), b""])
 
 
 def test_a_frame_too_large_is_refused_unread() -> None:

@@ -155,6 +155,12 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_settings(tmp_path / "absent.toml")
 
 
+def test_a_file_too_large_for_settings_is_refused_unread(tmp_path: Path) -> None:
+    (tmp_path / "large.toml").write_bytes(b"#" * 2_000_000)
+    with pytest.raises(SettingsError, match="2000000 bytes; expected settings of at most"):
+        load_settings(tmp_path / "large.toml")
+
+
 def test_a_folder_is_no_settings_file(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         load_settings(tmp_path)
