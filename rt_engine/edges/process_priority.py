@@ -1,8 +1,10 @@
 """Asks the operating system to let the engine go first when other programs want the processor too."""
 
+import atexit
 import contextlib
 import logging
 import os
+import re
 from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -12,6 +14,9 @@ NICENESS = -10
 
 THREADS = Path("/proc/self/task")
 """Where Linux lists the threads of a process."""
+
+GROUP = Path("/proc/self/autogroup")
+"""Where Linux has the niceness of the terminal's, or other session's, processes together (sched(7), autogroup)."""
 
 
 def raise_priority() -> bool:
@@ -30,6 +35,7 @@ def raise_priority() -> bool:
     for thread in _threads():
         with contextlib.suppress(ProcessLookupError):  # it has ended since
             os.setpriority(os.PRIO_PROCESS, thread, NICENESS)
+    _raise_group()
     return True
 
 
@@ -38,3 +44,19 @@ def _threads() -> list[int]:
         return [int(entry.name) for entry in THREADS.iterdir()]
     except OSError:  # not Linux: there the process's priority is that of its threads
         return []
+
+
+def _raise_group() -> None:
+    try:
+        found = re.search(r"nice (-?\d+)", GROUP.read_text(encoding="ascii"))
+        if found is None or int(found[1]) <= NICENESS:
+            return
+        GROUP.write_text(str(NICENESS), encoding="ascii")
+    except OSError:  # no such grouping here, or no right to change it
+        return
+    atexit.register(_restore_group, found[1])
+
+
+def _restore_group(niceness: str) -> None:
+    with contextlib.suppress(OSError):
+        GROUP.write_text(niceness, encoding="ascii")

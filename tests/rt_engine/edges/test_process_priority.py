@@ -45,3 +45,22 @@ def test_threads_that_are_there_go_first_too():
     said = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True).stdout.split()
     before = os.getpriority(os.PRIO_PROCESS, 0)
     assert said in (["True", "2", str(process_priority.NICENESS)], ["False", "2", str(before)])
+
+
+def test_the_sessions_share_of_the_processors_is_raised_and_put_back(tmp_path, monkeypatch):
+    group = tmp_path / "autogroup"
+    group.write_text("/autogroup-7 nice 3\n")
+    at_end = []
+    monkeypatch.setattr(process_priority, "GROUP", group)
+    monkeypatch.setattr(process_priority.atexit, "register", lambda *call: at_end.append(call))
+    process_priority._raise_group()
+    assert group.read_text() == str(process_priority.NICENESS)
+    ((put_back, *arguments),) = at_end
+    put_back(*arguments)
+    assert group.read_text() == "3"
+    group.write_text("/autogroup-7 nice -15\n")
+    process_priority._raise_group()
+    assert (group.read_text(), len(at_end)) == ("/autogroup-7 nice -15\n", 1), "it is high enough"
+    monkeypatch.setattr(process_priority, "GROUP", tmp_path / "no such file")
+    process_priority._raise_group()
+    assert len(at_end) == 1
