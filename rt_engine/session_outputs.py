@@ -23,8 +23,8 @@ from rt_engine.result_digest import ResultDigest
 from rt_engine.result_messages import geometry_message, map_message, trial_message
 
 LET_GO_S = 0.0002
-"""How long the session steps aside once it has handed a map to ZeroMQ. That has a thread of its own for the sending, which
-on a busy machine waited half a millisecond behind ours, although the trial's message had no hurry."""
+"""How long the session steps aside once it has handed a map to ZeroMQ. That has a thread of its own for the sending,
+which on a busy machine waited half a millisecond behind ours, although the trial's message had no hurry."""
 
 
 @dataclass
