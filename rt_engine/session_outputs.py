@@ -237,5 +237,8 @@ class SessionOutputs:
                 status=meps.status.tolist() if meps else [],
                 cog_mm=estimate.cog_mm.tolist() if estimate else [],
                 confidence=estimate.confidence if estimate else "low",
+                confidence_reasons=list(estimate.confidence_reasons) if estimate else list(trial.reasons),
+                trigger_source=trial.trigger_source,
+                offsets_ms=trial.offsets_ms,
             )
         )
