@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from rt_engine.channels import check_baseline
 from rt_engine.edges.clock_offset import now_s
 from rt_engine.edges.control import ControlSocket
 from rt_engine.edges.curve_keys import server_keys
@@ -32,7 +31,7 @@ from rt_engine.record_events import StateEntered, Stop
 from rt_engine.result_messages import session_message
 from rt_engine.sample_block import SampleBlock
 from rt_engine.session_commands import SessionCommands
-from rt_engine.session_inputs import SessionInputs, transport_s
+from rt_engine.session_inputs import BASELINE_CHECK_S, SessionInputs, check_signal, transport_s
 from rt_engine.session_outputs import SessionOutputs, SessionSummary
 from rt_engine.session_recording import SessionRecording, stop_orphans
 from rt_engine.session_streams import SessionStreams, StreamChange
@@ -40,9 +39,6 @@ from rt_engine.settings import Settings
 from rt_engine.versions import software_versions
 
 log = logging.getLogger(__name__)
-
-BASELINE_CHECK_S = 0.5
-"""How much signal is looked at before the start, to catch a wrong unit."""
 
 REHEARSALS = 5
 """Made-up pulses before the first real one; the first takes ten times as long as the others."""
@@ -289,8 +285,7 @@ class Session:
             silent -= self._require_inputs().hold_events()
             self._look_after()
         if not self._stopping:
-            first = np.concatenate(blocks)[:, parts.channels.columns].astype(np.float64) * parts.channels.scale_to_uv
-            check_baseline(first, parts.channels.muscles)
+            check_signal(blocks, parts.channels)
 
     def _start_recording(self, emg: SampleInlet) -> None:
         recording = self._recording
@@ -418,12 +413,12 @@ class Session:
         troubles = [*self._streams.troubles]
         if silence and not self._streams.emg_is_lost:
             troubles.append(silence)
+        troubles += [trouble for trouble in (self._require_inputs().trouble, self._budget.trouble) if trouble]
         if self._recording.wanted:
             troubles += [
                 f"the {role} stream is no longer recorded: {why}" for role, why in self._streams.taken_as.items()
             ]
             troubles += self._recording.troubles
-        troubles += [self._budget.trouble] if self._budget.trouble else []
         trouble = "; ".join(troubles)
         if trouble and self.reason != trouble:
             self._enter(State.DEGRADED, trouble)

@@ -1,17 +1,19 @@
 """What a session feeds to the core, and the same as events for the record: a replay feeds just that."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rt_engine.channels import ChannelMap, check_baseline
 from rt_engine.edges.clock_offset import now_s
 from rt_engine.edges.intensity_sample import parse_intensity
 from rt_engine.edges.lsl_inlets import EventInlet
 from rt_engine.edges.pose_sample import parse_pose
 from rt_engine.engine import Engine, PulseResult
+from rt_engine.errors import StreamError
 from rt_engine.pulse import MARKER, Pulse
 from rt_engine.record_events import (
     Event,
@@ -29,6 +31,9 @@ from rt_engine.sample_block import SampleBlock
 from rt_engine.session_streams import SessionStreams, StreamChange
 from rt_engine.settings import Settings
 
+BASELINE_CHECK_S = 0.5
+"""How much signal is looked at before the start and after an outage, to catch a wrong unit."""
+
 
 class SessionInputs:
     """Feeds an engine, and notes what it was fed.
@@ -43,6 +48,11 @@ class SessionInputs:
         What is fed.
     note
         Takes the events for the record.
+
+    Attributes
+    ----------
+    trouble
+        What is wrong with the signal, for people; empty if nothing is.
     """
 
     def __init__(
@@ -58,7 +68,9 @@ class SessionInputs:
         self._streams = streams
         self._engine = engine
         self._note = note
+        self.trouble = ""
         self._emg_back: StreamChange | None = None
+        self._unchecked: list[NDArray[np.float32]] | None = None
         self._held: dict[str, tuple[EventInlet, list[str | float], float]] = {}
 
     def feed_samples(
@@ -70,7 +82,10 @@ class SessionInputs:
             self._note_start(float(stamps[0]))
         elif self._emg_back:
             self._note_return(self._emg_back, float(stamps[0]))
+            self._unchecked, self.trouble = [], ""
         self._emg_back = None
+        if self._unchecked is not None:
+            self._check_again(samples, self._unchecked)
         if clock.check(float(stamps[-1]), now_s()):
             self.note_offset()
         block = SampleBlock(samples, stamps, clock.offset_s, clock.uncertainty_s)
@@ -130,6 +145,18 @@ class SessionInputs:
         else:
             self._note_return(change, None)
 
+    def _check_again(self, samples: NDArray[np.float32], before: list[NDArray[np.float32]]) -> None:
+        """Look at the first signal after the EMG stream came back, as before the start: its labels may be wrong now."""
+        before.append(samples)
+        assembler = self._engine.assembler
+        if sum(len(block) for block in before) < BASELINE_CHECK_S * assembler.clock.nominal_rate_hz:
+            return
+        self._unchecked = None
+        try:
+            check_signal(before, assembler.channels)
+        except StreamError as error:
+            self.trouble = f"since the EMG stream is back: {error}"
+
     def _feed_companion(self, inlet: EventInlet, values: list[str | float], stamp: float) -> None:
         engine, t = self._engine, stamp + inlet.clock.offset_s
         if inlet.role == "pose":
@@ -188,6 +215,25 @@ class SessionInputs:
         )
         if change.role == "emg":
             self.note_offset()
+
+
+def check_signal(blocks: Sequence[NDArray[np.float32]], channels: ChannelMap) -> None:
+    """Look whether samples of a subject at rest can be EMG in the unit that the stream states.
+
+    Parameters
+    ----------
+    blocks
+        Each (n, channels) float32, as they came.
+    channels
+        Of the session.
+
+    Raises
+    ------
+    StreamError
+        If they cannot; see `check_baseline`.
+    """
+    samples = np.concatenate(blocks)[:, channels.columns].astype(np.float64) * channels.scale_to_uv
+    check_baseline(samples, channels.muscles)
 
 
 def transport_s(result: PulseResult, block: SampleBlock | None, n_samples: int, pulled_at: float) -> float:

@@ -102,6 +102,16 @@ def test_one_that_comes_back_with_other_channels_is_not_taken(amplifier, restart
 
 
 @pytest.mark.long
+def test_one_that_comes_back_in_another_unit_than_it_says_degrades_the_session(amplifier, restart, live, until):
+    first = amplifier()
+    running = live(first).start()
+    degraded_by = restart(first, uv_per_unit=1e6)  # volts that call themselves microvolts
+    degraded(running, until, "since the EMG stream is back", "unit")
+    restart(degraded_by)
+    flowing(running, until)
+
+
+@pytest.mark.long
 def test_one_under_another_source_id_that_the_settings_do_not_ask_for_is_named_and_not_taken(
     amplifier, live, until, unique
 ):
