@@ -172,8 +172,8 @@ def fill_row(row: Row, result: PulseResult, layout: TrialsLayout, number: int, m
     for name, kind, _, _ in layout.fields:
         into[name] = np.nan if np.dtype(kind).kind == "f" else b"" if np.dtype(kind).kind == "S" else 0
     into["row"], into["pulse"], into["valid"] = number, trial.pulse_id, trial.valid
-    into["reasons"], into["trigger_source"] = _text(trial.reasons), trial.trigger_source.encode()
-    into["doubts"] = _text(trial.doubts)
+    into["reasons"], into["trigger_source"] = joined(trial.reasons), trial.trigger_source.encode()
+    into["doubts"] = joined(trial.doubts)
     into["t_raw"], into["t"], into["t_uncertainty"] = trial.t_raw, trial.t, trial.t_uncertainty
     into["pulse_index"], into["first_index"], into["rate_hz"] = trial.pulse_index, trial.first_index, trial.rate_hz
     into["offset_ms"] = [trial.offsets_ms.get(source, math.nan) for source in SOURCES]
@@ -194,7 +194,7 @@ def fill_row(row: Row, result: PulseResult, layout: TrialsLayout, number: int, m
     into["model_sha256"] = (model_sha256 or result.model_sha256).encode()
     into["gain"] = result.gains or 1.0
     into["confidence"] = estimate.confidence.encode() if estimate else b"low"
-    into["confidence_reasons"] = _text(estimate.confidence_reasons if estimate else trial.reasons)
+    into["confidence_reasons"] = joined(estimate.confidence_reasons if estimate else trial.reasons)
     if estimate is not None:
         into["mep_normalised"], into["scale_v_per_m"] = estimate.mep_normalised, estimate.scale_v_per_m
         into["cog_mm"], into["cog_cov_mm2"] = estimate.cog_mm, estimate.cog_cov_mm2
@@ -203,7 +203,7 @@ def fill_row(row: Row, result: PulseResult, layout: TrialsLayout, number: int, m
             into["field"], into["spread"] = estimate.field, estimate.spread
         into["map_sha256"] = map_sha256(estimate.field).encode()
     if result.computed is not None:
-        into["computed_reason"] = _text((result.computed.reason,))
+        into["computed_reason"] = joined((result.computed.reason,))
         if result.computed.residual is not None:
             into["computed_residual"] = result.computed.residual
         field = result.computed.field_v_per_m
@@ -224,6 +224,7 @@ def map_sha256(field: NDArray[np.float32]) -> str:
     return hashlib.sha256(np.ascontiguousarray(field, dtype="<f4").tobytes()).hexdigest()
 
 
-def _text(words: Sequence[str]) -> bytes:
+def joined(words: Sequence[str]) -> bytes:
+    """Return words as a row holds them: joined by ``|``, cut off at the field's size."""
     text, size = "|".join(words).encode(), np.dtype(TEXT).itemsize
     return text if len(text) <= size else text[: size - 3] + b"..."

@@ -22,7 +22,7 @@ from rt_engine.errors import FileFormatError, RecordingError
 from rt_engine.record_events import RECORD_TYPE, Result, Start, Stop, parse_event
 from rt_engine.settings import Settings
 from rt_engine.trials_file import Trials, read_trials
-from rt_engine.trials_layout import fill_row
+from rt_engine.trials_layout import SOURCES, fill_row, joined
 from tools.replay_session import ReplaySession, replay_settings
 from tools.session_folder import SessionLog, marked_pulses, read_log, read_session_table, recording_in
 
@@ -328,11 +328,14 @@ def _agrees(stored: Any, told: Result) -> bool:
     return (
         _numbers([stored["t"]]) == _numbers([told.t_pulse])
         and measured == told.valid
-        and stored["reasons"].decode().split("|") == (told.reasons or [""])
+        and stored["reasons"] == joined(told.reasons)
         and _numbers(stored["mep_uv"] if measured else []) == told.mep_uv
         and (stored["status"].tolist() if measured else []) == told.status
         and (stored["cog_mm"].tolist() if measured else []) == told.cog_mm
         and stored["confidence"].decode() == told.confidence
+        and stored["confidence_reasons"] == joined(told.confidence_reasons)
+        and stored["trigger_source"].decode() == told.trigger_source
+        and _numbers(stored["offset_ms"]) == [told.offsets_ms.get(source) for source in SOURCES]
     )
 
 
