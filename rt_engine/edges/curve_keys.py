@@ -145,6 +145,8 @@ def server_keys(publish: Publish) -> CurveKeys | None:
     clients = Path(publish.curve_clients)
     if not clients.is_dir():
         raise SettingsError(f"publish.curve_clients: there is no folder {clients}")
+    if os.name == "posix" and stat.S_IMODE(clients.stat().st_mode) & stat.S_IWOTH:
+        raise SettingsError(f"every user may let others in: {clients} is theirs to write to; chmod o-w {clients}")
     keys = CurveKeys(public, secret, clients)
     for path in _key_files(clients):
         _read(path)  # a file that is no key is an error now, and not a client that wonders later

@@ -273,6 +273,14 @@ def test_a_secret_that_others_may_read_is_refused(lab) -> None:
         lab.engine()
 
 
+def test_a_folder_to_which_everybody_may_add_keys_is_refused(lab) -> None:
+    if os.name != "posix":
+        pytest.skip("files have no mode here")
+    lab.clients.chmod(0o777)
+    with pytest.raises(SettingsError, match="every user may let others in.*chmod o-w"):
+        lab.engine()
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [
