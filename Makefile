@@ -62,7 +62,7 @@ docs: $(INSTALLED) ## Build the documentation into site/, strictly
 figures: $(INSTALLED) ## Draw the pictures of docs/images that show heads, fields and maps
 	@$(BIN)/python -m tools.docs_figures $(ARGS)
 
-# The demo measures latency, accuracy and accounting itself; `m2m bench` measures the field and the simulated subject.
+# The demo measures latency, accuracy and accounting itself, in a minute; `m2m bench latency` takes half an hour for it.
 bench: $(INSTALLED) ## Measure latency: the demo without a window, figures as JSON
 	@$(BIN)/m2m demo --headless --pulses 60 --seed 3 --json $(ARGS)
 
