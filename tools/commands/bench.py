@@ -10,6 +10,7 @@ from rich.table import Table
 from tools.commands.bench_efield import bench_efield
 from tools.commands.bench_inference import bench_inference
 from tools.commands.bench_latency import bench_latency
+from tools.commands.bench_replay import bench_replay
 from tools.commands.bench_training import bench_training
 from tools.commands.options import JsonOption
 from tools.console import console, emit_json
@@ -17,13 +18,15 @@ from tools.console import console, emit_json
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
-    help="Measure latency, the E-field's accuracy and speed, the simulated subject, and what the masked networks save.",
+    help="Measure latency, the speed of replays, the E-field's accuracy and speed, the simulated subject, and what the "
+    "masked networks save.",
 )
 
 
 app.command("efield")(bench_efield)
 app.command("inference")(bench_inference)
 app.command("latency")(bench_latency)
+app.command("replay")(bench_replay)
 app.command("training")(bench_training)
 
 
