@@ -40,6 +40,7 @@ def test_a_small_bench_serves_all_pulses_and_its_figures_agree(m2m: Callable[...
     assert (found["served"], found["lost"], found["pulses"], block["block"]) == (20, 0, 20, 8)
     assert (engine["pulses"], engine["served"], engine["invalid"], engine["lost"]) == (20, 20, 0, 0)
     assert (floor["pulses"], floor["served"], floor["lost"]) == (20, 20, 0), "two halves of ten"
+    assert block["same_maps"], "floor and engine did the same with the same pulses"
     assert found["p50_over_floor"] == pytest.approx(engine["p50_ms"] / floor["p50_ms"])
     assert found["p99_over_floor"] == pytest.approx(engine["p99_ms"] / floor["p99_ms"])
     for leg in (engine, floor):
@@ -77,7 +78,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_a_word(
 
     def measure(self: Any, block: int, with_peer: bool) -> BlockFigures:
         measured.append((block, with_peer))
-        return BlockFigures(block, Leg(), Leg(), None, None)
+        return BlockFigures(block, True, Leg(), Leg(), None, None)
 
     monkeypatch.setattr(latency.LatencyBench, "_measure", measure)
     ended = m2m("bench", "latency", "--json")
@@ -163,7 +164,7 @@ def test_the_named_figures_are_the_worst_over_block_sizes() -> None:
         engine = Leg(pulses=10, served=served, lost=10 - served, p50_ms=p50, p99_ms=p99, max_ms=p99)
         engine.cpu_share, engine.rss_growth_mb = 0.01 * n, 1.0 / n
         floor = Leg(pulses=10, served=10, p50_ms=2.0, p99_ms=4.0, max_ms=4.0)
-        return BlockFigures(n, engine, floor, None, None if peer is None else Leg(p50_ms=peer))
+        return BlockFigures(n, True, engine, floor, None, None if peer is None else Leg(p50_ms=peer))
 
     about: dict[str, Any] = {"pulses": 10, "rate_hz": 5.0, "model": {}, "peer": "", "machine": ""}
     figures = worst([block(2, 10, 3.0, 4.0, 90.0), block(8, 9, 2.0, 8.0, 40.0)], **about)

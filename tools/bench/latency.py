@@ -159,6 +159,7 @@ class LatencyBench:
         rehearsed = seen.get("rehearsing floor")
         return BlockFigures(
             block=block,
+            same_maps={a.map for part in seen["floor"] for a in part.arrivals} <= {a.map for a in engine.arrivals},
             engine=engine.leg(),
             floor=_joined(seen["floor"]),
             floor_rehearsed=_joined(rehearsed) if rehearsed else None,
@@ -264,7 +265,7 @@ class _Seen:
     def take(self, event: Event) -> None:
         """Take what the subscriber tells."""
         if event.get("event") == "map":
-            arrival = Arrival(event["t_pulse"], event["pulled"], event["received_at"], event["stages"])
+            arrival = Arrival(event["t_pulse"], event["pulled"], event["received_at"], event["stages"], event["map"])
             self.arrivals.append(arrival)
             self.watch.after_map(arrival.received_at - arrival.t_pulse)
         elif event.get("event") == "trial" and not event["valid"]:

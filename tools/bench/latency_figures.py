@@ -17,12 +17,13 @@ STAGES = ("receive", "wait", "extract", "infer", "publish", "deliver")
 
 @dataclass(frozen=True)
 class Arrival:
-    """A map as the subscriber stamped it; times in s, LSL clock, stages in ms."""
+    """A map as the subscriber stamped it; times in s, LSL clock, stages in ms, a checksum of the map."""
 
     t_pulse: float
     pulled: float
     received_at: float
     stages: dict[str, float]
+    map: int = 0
 
 
 @dataclass
@@ -117,9 +118,18 @@ def _take(items: list[Any], times: list[float], t: float) -> Any | None:
 
 @dataclass
 class BlockFigures:
-    """What was measured with one block size: samples that the amplifier pushes at once."""
+    """What was measured with one block size: samples that the amplifier pushes at once.
+
+    Attributes
+    ----------
+    block
+        The size.
+    same_maps
+        Whether every map of the floor is, to the bit, one of the engine's: both had the same pulses.
+    """
 
     block: int
+    same_maps: bool
     engine: Leg
     floor: Leg
     floor_rehearsed: Leg | None

@@ -1,10 +1,11 @@
 """The bench's subscriber, a process of its own: stamps each message when it holds it, then tells the bench about it.
 
 It understands the engine's messages and the bare ones of floor and peer. One JSON line per message: ``map`` or
-``trial``, with the pulse's time, the time of arrival and how long the stages before took.
+``trial``, with the pulse's time, the time of arrival, how long the stages before took, and a checksum of the map.
 """
 
 import threading
+import zlib
 
 import msgspec
 import zmq
@@ -45,7 +46,7 @@ def listen(options: SubscriberOptions, stop: threading.Event) -> None:
 def _tell(frames: list[bytes], received_at: float) -> None:
     if frames[0] not in (b"map", b"trial"):
         return
-    header, _ = decode(frames)
+    header, arrays = decode(frames)
     if isinstance(header, TrialHeader):
         event = {"event": "trial", "t_pulse": header.t_pulse, "valid": header.valid, "reasons": header.reasons}
         emit_json(event)
@@ -53,7 +54,7 @@ def _tell(frames: list[bytes], received_at: float) -> None:
         stages = {name: header.stages_us.get(name, 0.0) / 1e3 for name in ("wait", "extract", "infer")}
         made = (header.t_sent - header.t_available) * 1e3
         stages["publish"] = max(made - sum(stages.values()), 0.0)
-        _tell_map(header.t_pulse, header.t_available, stages, header.t_sent, received_at)
+        _tell_map(header.t_pulse, header.t_available, stages, header.t_sent, received_at, arrays["field"].tobytes())
 
 
 def _tell_bare(frames: list[bytes], received_at: float) -> None:
@@ -64,12 +65,15 @@ def _tell_bare(frames: list[bytes], received_at: float) -> None:
         "infer": (estimated - measured) * 1e3,
         "publish": (sent - estimated) * 1e3,
     }
-    _tell_map(t_pulse, pulled, stages, sent, received_at)
+    _tell_map(t_pulse, pulled, stages, sent, received_at, frames[2])
 
 
-def _tell_map(t_pulse: float, pulled: float, stages: dict[str, float], sent: float, received_at: float) -> None:
+def _tell_map(
+    t_pulse: float, pulled: float, stages: dict[str, float], sent: float, received_at: float, field: bytes
+) -> None:
     stages["deliver"] = (received_at - sent) * 1e3
-    emit_json({"event": "map", "t_pulse": t_pulse, "pulled": pulled, "received_at": received_at, "stages": stages})
+    event = {"event": "map", "t_pulse": t_pulse, "pulled": pulled, "received_at": received_at, "stages": stages}
+    emit_json(event | {"map": zlib.crc32(field)})
 
 
 def main() -> None:

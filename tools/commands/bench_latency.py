@@ -82,6 +82,8 @@ def _show(figures: "LatencyFigures") -> None:
     shipped = ", the demo's" if figures.model["shipped"] else ""
     for block in figures.blocks:
         console.print(_table(block))
+        if not block.same_maps:
+            console.print("[bold red]The floor's maps are not the engine's[/]: the two did not do the same work.")
     worst = Table(title="Worst over block sizes", show_header=False, title_justify="left")
     worst.add_row("served, lost", f"{figures.served} of {figures.pulses}, {figures.lost}")
     worst.add_row("p50, p99, largest", f"{_ms(figures.p50_ms)}, {_ms(figures.p99_ms)}, {_ms(figures.max_ms)} ms")
