@@ -49,6 +49,7 @@ def test_a_small_bench_serves_all_pulses_and_its_figures_agree(m2m: Callable[...
         assert sum(stage["max"] for stage in leg["stages_ms"].values()) >= leg["max_ms"] - 1e-6
         assert leg["cpu_share_all"] > 0
         assert leg["rss_mb"] > 10
+        assert len(leg["rss_over_time_mb"]) == 20
     assert found["cpu_share"] == engine["cpu_share"]
     assert found["rss_growth_mb"] == engine["rss_growth_mb"]
     assert (found["peer_over_ours"], found["peer"], block["peer"]) == (None, "left out", None)
@@ -187,5 +188,6 @@ def test_memory_counts_after_the_first_hundred_pulses() -> None:
     assert watch.rss_median_mb > 10
     watch.rss_mb = [float(k) for k in range(200)]
     assert watch.rss_growth_mb == 99.0
+    assert watch.rss_over_time_mb == [float(k) for k in range(3, 200, 4)], "fifty of them, to the end"
     watch.rss_mb = [1.0, 5.0, 4.0, 6.0]
     assert watch.rss_growth_mb == 5.0, "a short run counts from its first tenth"

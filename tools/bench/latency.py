@@ -282,6 +282,7 @@ class _Seen:
         leg = judge(self.t_pulse, self.pushed_at, self.arrivals, self.invalid)
         leg.cpu_share, leg.cpu_share_all = self.watch.cpu_share, self._cpu_share_all
         leg.rss_mb, leg.rss_growth_mb = self.watch.rss_median_mb, self.watch.rss_growth_mb
+        leg.rss_over_time_mb = self.watch.rss_over_time_mb
         leg.processor_stolen_pct = self.stolen_pct
         return leg
 
@@ -295,6 +296,7 @@ def _joined(parts: list[_Seen]) -> Leg:
         [arrival for part in parts for arrival in part.arrivals],
         [t for part in parts for t in part.invalid],
     )
+    joined.rss_over_time_mb = [value for leg in legs for value in leg.rss_over_time_mb]
     for name in ("cpu_share", "cpu_share_all", "rss_mb", "rss_growth_mb", "processor_stolen_pct"):
         known = [getattr(leg, name) for leg in legs if getattr(leg, name) is not None]
         setattr(joined, name, max(known) if known else None)

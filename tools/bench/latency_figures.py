@@ -40,8 +40,8 @@ class Leg:
         Stage -> p50, p99 and max.
     cpu_share, cpu_share_all
         Share of one core between pulses, and altogether.
-    rss_mb, rss_growth_mb
-        Median resident memory; its largest rise after the first 100 pulses.
+    rss_mb, rss_growth_mb, rss_over_time_mb
+        Median resident memory; its largest rise after the first 100 pulses; up to 50 values of it from begin to end.
     processor_stolen_pct
         Share of the processors' time that a virtual machine's host took away meanwhile; None if not counted.
     """
@@ -58,6 +58,7 @@ class Leg:
     cpu_share_all: float | None = None
     rss_mb: float | None = None
     rss_growth_mb: float | None = None
+    rss_over_time_mb: list[float] = field(default_factory=list)
     processor_stolen_pct: float | None = None
 
 

@@ -12,6 +12,9 @@ FLAT_FROM = 100
 """Memory must be flat after so many pulses: until then buffers fill and allocators find their size."""
 
 
+TOLD = 50
+
+
 class Watch:
     """Watches one process.
 
@@ -67,6 +70,12 @@ class Watch:
             return None
         first = FLAT_FROM if len(self.rss_mb) >= 2 * FLAT_FROM else len(self.rss_mb) // 10
         return max(self.rss_mb[first:]) - self.rss_mb[first]
+
+    @property
+    def rss_over_time_mb(self) -> list[float]:
+        """Resident memory over time: at most `TOLD` values, evenly spaced, the last one among them."""
+        step = max(-(-len(self.rss_mb) // TOLD), 1)
+        return self.rss_mb[::-step][::-1]
 
     @property
     def rss_median_mb(self) -> float | None:
