@@ -1,10 +1,9 @@
 """Finds TMS pulses by their artefact in the EMG itself, where no trigger reaches the amplifier.
 
-The coil's field induces a voltage in every lead at the same moment, far steeper than what a muscle can do: a MEP of
-5 mV changes by less than 1 mV from one sample to the next at 2 kHz, and each muscle's at its own time. So a pulse is a
-sample in which several channels at once step by more than a threshold. The artefact rings and is followed by the
-amplifier's recovery: after one, none is looked for until the refractory time is over, so paired pulses cannot be told
-apart.
+The coil's field induces a voltage in every lead at the same moment, far steeper than what a resting muscle does. So a
+pulse is a sample in which several channels at once step by more than a threshold. The artefact rings, and MEPs follow
+it that can be as steep (5 mV: 800 uV from one sample to the next at 2 kHz): after one, none is looked for until the
+refractory time is over. So paired pulses and bursts cannot be told apart.
 """
 
 import math

@@ -86,7 +86,7 @@ class Trigger(msgspec.Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     artefact_uv: Positive = 500.0
     """Step from one sample to the next that is a stimulus artefact; see `rt_engine.artefact_detector`."""
     artefact_channels: Annotated[int, msgspec.Meta(ge=1)] = 3
-    artefact_refractory_ms: Positive = 20.0
+    artefact_refractory_ms: Positive = 100.0
     compare_artefact: bool = False
     """Look for artefacts also where another source makes the trials."""
 

@@ -33,7 +33,7 @@ class TriggerRules:
     artefact_channels
         How many muscles must show it in the same sample.
     artefact_refractory_ms
-        How long after an artefact no other is looked for: it rings.
+        How long after an artefact no other is looked for: it rings, and MEPs follow that can be as steep.
     compare_artefact
         Whether artefacts are looked for where another source makes the trials.
     """
@@ -43,7 +43,7 @@ class TriggerRules:
     max_disagreement_ms: float = 5.0
     artefact_uv: float = 500.0
     artefact_channels: int = 3
-    artefact_refractory_ms: float = 20.0
+    artefact_refractory_ms: float = 100.0
     compare_artefact: bool = False
 
 

@@ -53,10 +53,13 @@ def test_the_artefact_gives_the_sample_of_the_pulse(emg: Emg, new_engine: NewEng
     assert results[0].trial.index_uncertainty == pytest.approx(1.0 / math.sqrt(12.0), rel=1e-3)
 
 
-def test_meps_of_5_mv_in_all_muscles_at_once_are_no_artefact(emg: Emg, new_engine: NewEngine, play: Play) -> None:
-    stream = emg(4000, [1000, 2500], amplitude_uv=5000.0)
-    rules = TriggerRules(source="artefact", artefact_uv=1000.0)
-    assert play(new_engine(rules=rules), stream) == []
+def test_meps_as_steep_as_an_artefact_are_none_since_they_follow_one(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
+    indices = [1000, 2500]
+    stream = _with_artefacts(emg(4000, indices, amplitude_uv=20_000.0), indices)
+    results = play(new_engine(rules=ARTEFACT), stream)
+    assert [r.trial.pulse_index for r in results] == indices
 
 
 def test_a_step_in_too_few_muscles_is_no_artefact(emg: Emg, new_engine: NewEngine, play: Play) -> None:
