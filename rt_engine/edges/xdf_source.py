@@ -7,6 +7,8 @@ from when they were measured, markers come when their time has come.
 """
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -157,14 +159,39 @@ def read_streams(path: Path) -> list[XdfStream]:
     FileFormatError
         If the file is not XDF or nothing in it can be read.
     """
-    with open_whole_chunks(path) as file:
+    with open_whole_chunks(path) as file, _left_out_by_pyxdf() as left_out:
         try:
             streams, _ = pyxdf.load_xdf(
                 file, synchronize_clocks=False, dejitter_timestamps=False, handle_clock_resets=False
             )
-            return [_stream(stream) for stream in streams]
+            found = [_stream(stream) for stream in streams]
         except Exception as error:  # pyxdf raises whatever the damaged bytes provoke
             raise FileFormatError(f"{path} is a damaged XDF recording: {type(error).__name__}: {error}") from error
+    if left_out:  # pulses after the gap would be counted, and named, as others than they were
+        raise FileFormatError(
+            f"{path} is a damaged XDF recording: pieces of it cannot be read ({left_out[0]}). If it is a copy, copy it "
+            "again"
+        )
+    return found
+
+
+@contextmanager
+def _left_out_by_pyxdf() -> Iterator[list[str]]:
+    """Collect what pyxdf says where it skips pieces of a file; its tracebacks, which it logs, are kept from people."""
+    left_out: list[str] = []
+
+    def heard(record: logging.LogRecord) -> bool:
+        record.exc_info = None
+        if "scanning forward" in record.getMessage():
+            left_out.append(record.getMessage())
+        return True
+
+    logger = logging.getLogger("pyxdf.pyxdf")
+    logger.addFilter(heard)
+    try:
+        yield left_out
+    finally:
+        logger.removeFilter(heard)
 
 
 def find_streams(path: Path) -> tuple[list[XdfStream], list[Event]]:

@@ -1,6 +1,7 @@
 """`m2m session`: a session's files against each other, its trials as a list, and every kind of damage told of."""
 
 import shutil
+import struct
 from pathlib import Path
 
 import h5py
@@ -234,6 +235,20 @@ def test_a_recording_cut_off_at_any_byte_gives_its_whole_trials_or_a_clear_error
                     n_served[-1] += 1
         assert n_served[-1] >= max(n_served[:-1], default=0), "more bytes never give fewer trials"
     assert len(set(n_served)) >= min(sessions.N_SERVED, cuts // 5)
+
+
+def test_a_piece_that_the_xdf_reader_would_skip_is_damage_and_no_traceback(folder, m2m):
+    path = folder / "recording.xdf"
+    content = path.read_bytes()
+    # A chunk of EMG samples: tag 3, stream 1, and a number of samples of four bytes, which now says too many.
+    at = content.find(struct.pack("<HIB", 3, 1, 4), len(content) // 2)
+    (n,) = struct.unpack_from("<I", content, at + 7)
+    path.write_bytes(content[: at + 7] + struct.pack("<I", n + 5) + content[at + 11 :])
+    for words in (("replay", folder, "--speed", "max"), ("session", "verify", folder)):
+        told = m2m(*words)
+        assert told.code == 1
+        assert "pieces of it cannot be read" in told.err
+        assert "Traceback" not in told.err
 
 
 def test_closing_a_killed_sessions_file_lets_others_open_it_and_changes_no_trial(folder, m2m):
