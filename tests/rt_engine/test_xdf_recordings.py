@@ -14,11 +14,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rt_engine.companions import CoilPose, StimulatorIntensity
 from rt_engine.edges.xdf_source import XdfStream, load_recording, read_streams
 from rt_engine.engine import PulseResult
 from rt_engine.errors import FileFormatError, M2MError, RecordingError
 from rt_engine.pulse import Pulse
-from rt_engine.record_events import Offset, PulseFed, Start, Stop, TimeFed
+from rt_engine.record_events import (
+    RECORD_VERSION,
+    Calibrated,
+    IntensityFed,
+    Marked,
+    ModelSwapped,
+    Offset,
+    PoseFed,
+    PulseFed,
+    ReferenceFed,
+    Start,
+    Stop,
+    StreamBack,
+    TimeFed,
+)
 from rt_engine.replay import replay
 from rt_engine.sample_block import SampleBlock
 from rt_engine.settings import Settings, parse_settings
@@ -84,20 +99,32 @@ EVENTS = [
 ]
 
 
-def _xdf(stream: Any, *, record: bool = True, stop: bool = True, first_stamp: float | None = None) -> bytes:
+def _xdf(
+    stream: Any,
+    *,
+    record: bool = True,
+    stop: bool = True,
+    first_stamp: float | None = None,
+    version: int = RECORD_VERSION,
+    told: Sequence[Any] = EVENTS,
+    poses: bool = False,
+) -> bytes:
     """Write what LabRecorder would have, in chunks of 250 samples with boundaries between."""
     start = Start(
-        session="s", settings=msgspec.to_builtins(Settings()), model_sha256="cd", emg="EMG", markers="Markers",
-        pose="", intensity="", first_stamp=float(stream.stamps[FIRST]) if first_stamp is None else first_stamp,
-        offset=0.0, uncertainty=1e-4,
+        version=version, session="s", settings=msgspec.to_builtins(Settings()), model_sha256="cd", emg="EMG",
+        markers="Markers", pose="Pose" if poses else "", intensity="",
+        first_stamp=float(stream.stamps[FIRST]) if first_stamp is None else first_stamp, offset=0.0, uncertainty=1e-4,
     )  # fmt: skip
-    events: list[Any] = [start, *EVENTS, *([Stop(n=N - FIRST - 50, sha256_meps="ef")] if stop else [])]
+    events: list[Any] = [start, *told, *([Stop(n=N - FIRST - 50, sha256_meps="ef")] if stop else [])]
     pieces = [
         b"XDF:",
         _chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>"),
         _header(1, "EMG", "EMG", RATE_HZ, "float32", LABELS, ["uV", "uV", "uV", "au"]),
         _header(2, "Markers", "Markers", 0.0, "string", ["m"], [""]),
     ]
+    if poses:
+        pieces.append(_header(4, "Pose", "CoilPose", 0.0, "double64", [f"m{k}" for k in range(17)], [""] * 17))
+        pieces.append(_samples(4, [T0 + 0.3], [np.array([*range(16), 1.0], dtype="<f8").tobytes()]))
     if record:
         pieces.append(_header(3, "m2m", "m2m-engine", 0.0, "string", ["event"], [""]))
     for begin in range(0, N, 250):
@@ -141,6 +168,66 @@ def test_our_recording_gives_back_what_the_engine_consumed(stream: Any, file: Ca
     assert recording.stop.sha256_meps == "ef"
     assert parse_settings(recording.settings) == Settings()
     assert recording.duration_s == n / RATE_HZ
+
+
+def test_a_record_of_version_1_has_its_poses_from_their_stream(stream: Any, file: Callable[[bytes], Path]) -> None:
+    recording = load_recording(file(_xdf(stream, version=1, poses=True)))
+    (pose,) = recording.poses
+    assert pose.t == T0 + 0.3
+    np.testing.assert_array_equal(pose.matrix.ravel(), np.arange(16.0))
+    assert recording.inputs == EVENTS[1:]
+
+
+def test_since_version_2_the_record_says_when_each_pose_came(stream: Any, file: Callable[[bytes], Path]) -> None:
+    told = [
+        PoseFed.of(10, CoilPose(T0 + 0.2, np.eye(4))),
+        IntensityFed.of(10, StimulatorIntensity(T0 + 0.2, 55.0)),
+        ReferenceFed.of(700, Pulse(T0 + 0.5, 1e-5, 1e-4, "TMS")),
+        Calibrated(n=800, gains=[1.0, 2.0, 0.5]),
+        Marked(pulse=0, reason="coil moved"),
+        ModelSwapped(n=900, path="/other.onnx", sha256="ab"),
+        Marked(pulse=0, reason="", unmark=True),
+    ]
+    recording = load_recording(file(_xdf(stream, told=told, poses=True)))
+    assert recording.inputs == [event for event in told if not isinstance(event, Marked)]
+    assert recording.marks == [event for event in told if isinstance(event, Marked)]
+    assert recording.poses == []
+    assert recording.intensities == []
+
+
+def test_what_came_while_the_engine_had_lost_the_stream_is_left_out(stream: Any, file: Callable[[bytes], Path]) -> None:
+    """LabRecorder was quicker to find the stream again: it has 60 samples more."""
+    back = StreamBack(
+        n=800, t=T0 + 1.0, role="emg", name="EMG", source_id="EMG-id", outage_s=0.1, reason="",
+        first_stamp=float(stream.stamps[FIRST + 860]),
+    )  # fmt: skip
+    other = StreamBack(n=300, t=T0, role="pose", name="Pose", source_id="", outage_s=1.0, reason="")
+    recording = load_recording(file(_xdf(stream, told=[other, back])))
+    taken = np.r_[FIRST : FIRST + 800, FIRST + 860 : N][: N - FIRST - 50]
+    np.testing.assert_array_equal(recording.stamps, stream.stamps[taken])
+    np.testing.assert_array_equal(recording.samples, stream.samples[taken])
+
+
+def test_where_labrecorder_lost_the_stream_for_good_the_rest_is_left_out_with_a_warning(
+    stream: Any, file: Callable[[bytes], Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    back = StreamBack(
+        n=800, t=T0 + 1.0, role="emg", name="EMG", source_id="other", outage_s=0.1, reason="", first_stamp=T0 + 50.0
+    )
+    with caplog.at_level(logging.WARNING):
+        recording = load_recording(file(_xdf(stream, told=[back])))
+    assert "does not hold what the engine took after sample 800" in caplog.text
+    np.testing.assert_array_equal(recording.stamps, stream.stamps[FIRST : FIRST + 800])
+
+
+def test_markers_of_another_recording_are_compared_where_the_trigger_channel_makes_the_trials(
+    stream: Any, file: Callable[[bytes], Path]
+) -> None:
+    given = parse_settings({"streams": {"markers": {"type": "Markers"}}})
+    recording = load_recording(file(_xdf(stream, record=False)), given)
+    assert [type(event) for event in recording.inputs] == [ReferenceFed, ReferenceFed]
+    nothing = parse_settings({"streams": {"markers": {"type": "none of these"}}})
+    assert load_recording(file(_xdf(stream, record=False)), nothing).inputs == []
 
 
 def test_a_replay_from_the_file_has_the_bits_of_direct_feeding(
