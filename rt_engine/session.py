@@ -126,6 +126,7 @@ class Session:
             control, settings, self._subject, self._outputs, self._recording, self._take_model
         )
         self._streams = SessionStreams(settings, self._cancelled)
+        self._streams.recorded_again = self._recording.holds_again
         self._regained = ""
         self._over_budget = False
         self._budget = LatencyBudget(settings.timing.budget_ms)

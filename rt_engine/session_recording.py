@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from rt_engine.edges import recorder_orphans
+from rt_engine.edges.clock_offset import now_s
 from rt_engine.edges.engine_record import EngineRecord
 from rt_engine.edges.recorder import Recorder
 from rt_engine.edges.session_store import KEEP_FREE_MB, RECORDING_FILE, SessionStore
+from rt_engine.edges.xdf_chunks import SampleWatch
 from rt_engine.engine import PulseResult
 from rt_engine.errors import RecordingError
 from rt_engine.messages import SessionHeader
@@ -27,6 +29,15 @@ LOOK_PERIOD_S = 1.0
 
 GROWS_WITHIN_S = 10.0
 """LabRecorder writes twice a second; a file that stands still for longer is no recording."""
+
+WRITTEN_S = 1.0
+"""After this long all samples that LabRecorder had are in the file: it writes twice a second."""
+
+FILE_LOOK_S = 0.1
+"""How often the file is looked at while a stream that is back is waited for."""
+
+RECORDED_AGAIN_S = 15.0
+"""How long a stream that is back waits to be in the recording; LabRecorder took 1.5 s to find one again."""
 
 ENOUGH_AGAIN = 1.1
 """Times the limit: above, disk space counts as enough again, so that the state does not flicker."""
@@ -58,6 +69,9 @@ class SessionRecording:
         self._grown_at = math.nan
         self._low_on_disk = ""
         self._stands_still = ""
+        self._not_again = ""
+        self._returning: tuple[SampleWatch, float] | None = None  # and until when it is waited for
+        self._next_file_look = -math.inf
 
     @property
     def wanted(self) -> bool:
@@ -85,7 +99,8 @@ class SessionRecording:
         ended = ""
         if self._recorder and self.record and not self._recorder.running:
             ended = "LabRecorder has ended by itself: nothing is being recorded any more"
-        return [text for text in (ended, self._low_on_disk, self._stands_still if not ended else "") if text]
+        standing = "" if ended else self._stands_still
+        return [text for text in (ended, self._low_on_disk, standing, self._not_again) if text]
 
     def begin(self, session: SessionHeader, n_voxels: int) -> None:
         """Open the session's folder for trials.
@@ -140,6 +155,38 @@ class SessionRecording:
         then is lost.
         """
         return bool(self._recorder and self.record and self.record.heard and self._recorder.has_samples_of(stream))
+
+    def holds_again(self, stream: str, lost_at: float) -> bool:
+        """Whether samples of a stream that was lost and is back are in the file; LabRecorder looks for it by itself.
+
+        Taken before, samples would be served that no replay could find. If LabRecorder does not find it in
+        `RECORDED_AGAIN_S`, it is taken all the same, and `troubles` say so.
+
+        Parameters
+        ----------
+        stream
+            Its name.
+        lost_at
+            LSL clock, s.
+        """
+        if self._recorder is None or not self._recorder.running:
+            return True
+        now = now_s()
+        # Before, what the file gets may still be from before the loss.
+        if now < max(self._next_file_look, lost_at + WRITTEN_S):
+            return False
+        self._next_file_look = now + FILE_LOOK_S
+        if self._returning is None:
+            self._returning = (self._recorder.watch(), now + RECORDED_AGAIN_S)
+        watch, deadline = self._returning
+        if stream in watch.look():
+            self._not_again = ""
+        elif now < deadline:
+            return False
+        else:
+            self._not_again = f"LabRecorder has not found {stream!r} again: it is served and no longer recorded"
+        self._returning = None
+        return True
 
     def look_after(self, now: float, *, samples_flow: bool) -> None:
         """Look at the disk and whether the file grows, now and then.

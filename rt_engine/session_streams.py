@@ -70,6 +70,8 @@ class _Outage:
     inlet: Inlet
     since: float
     search: Search
+    waited: bool = False
+    """For the recording."""
 
 
 class SessionStreams:
@@ -92,6 +94,8 @@ class SessionStreams:
         self._taken_as: dict[str, str] = {}
         self._changes: list[StreamChange] = []
         self._silent_search: StreamSearch[SampleInlet] | None = None
+        self.recorded_again: Callable[[str, float], bool] = lambda name, lost_at: True
+        """Asked whether a stream of this name, lost at this time (s, LSL clock), is in the recording again."""
         self._old_searches: list[Search] = []
 
     @property
@@ -217,7 +221,7 @@ class SessionStreams:
         """
         for role, outage in list(self._outages.items()):
             found = outage.search.take()
-            if found is not None:
+            if found is not None and not self._waits_for_recording(outage, *found):
                 self._take_again(role, outage, *found)
         self._search_while_silent(silence_s)
         changes, self._changes = self._changes, []
@@ -290,6 +294,18 @@ class SessionStreams:
             uid=inlet.uid,
             alive=alive,
         )
+
+    def _waits_for_recording(self, outage: _Outage, inlet: Inlet, why: str) -> bool:
+        """Whether an EMG stream is back that is not in the recording yet; LabRecorder follows no other source_id."""
+        if inlet.role != "emg" or why or _unlike(outage.inlet, inlet):
+            return False
+        if not self.recorded_again(inlet.query.name, outage.since):
+            outage.waited = True
+            outage.search.why = "it is back, and not in the recording yet"
+        elif outage.waited:
+            inlet.flush()  # what was sent before may not be in the recording
+            outage.waited = False
+        return outage.waited
 
     def _take_again(self, role: str, outage: _Outage, inlet: Any, why: str) -> None:
         unlike = _unlike(outage.inlet, inlet)

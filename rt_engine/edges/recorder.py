@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from rt_engine.edges import recorder_orphans
-from rt_engine.edges.xdf_chunks import streams_with_samples
+from rt_engine.edges.xdf_chunks import SampleWatch, streams_with_samples
 from rt_engine.errors import RecordingError
 from rt_engine.settings import StreamQuery
 
@@ -120,6 +120,12 @@ class Recorder:
     def has_samples_of(self, stream: str) -> bool:
         """Whether samples of a stream are in the file; LabRecorder says before that it has begun."""
         return stream in streams_with_samples(self.path)
+
+    def watch(self) -> SampleWatch:
+        """Return what sees which streams' samples are written from now on."""
+        watch = SampleWatch(self.path)
+        watch.look()
+        return watch
 
     def stop(self, drain_s: float = DRAIN_S) -> None:
         """Let LabRecorder take the last samples, then close the file.

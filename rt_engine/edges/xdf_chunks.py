@@ -64,20 +64,44 @@ def open_whole_chunks(path: Path) -> io.BufferedReader:
 
 def streams_with_samples(path: Path) -> set[str]:
     """Return the names of the streams of which a file holds samples so far; it may still be being written."""
-    raw = path.read_bytes() if path.exists() else b""
-    file = io.BytesIO(raw)
-    begin = file.seek(len(MAGIC))
-    names: dict[int, str] = {}
-    found: set[str] = set()
-    while begin < len(raw) and (end := _chunk_end(file, len(raw))) is not None:
-        at, _ = _count(raw[begin : begin + 9]) or (0, 0)
-        tag, number = struct.unpack_from("<HI", raw[begin + at : end].ljust(6, b"\0"))
-        if tag == HEADER_TAG and (name := re.search(rb"<name>(.*?)</name>", raw[begin:end], re.DOTALL)):
-            names[number] = unescape(name[1].decode(errors="replace"))
-        elif tag == SAMPLES_TAG and number in names:
-            found.add(names[number])
-        begin = file.seek(end)
-    return found
+    return SampleWatch(path).look()
+
+
+class SampleWatch:
+    """Watches a file that is being written for samples.
+
+    Parameters
+    ----------
+    path
+        The file, there or not yet.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._begin = len(MAGIC)
+        self._names: dict[int, str] = {}
+
+    def look(self) -> set[str]:
+        """Return the names of the streams with samples in the whole chunks written since the last look."""
+        found: set[str] = set()
+        if not self._path.exists():
+            return found
+        with self._path.open("rb") as file:
+            size = file.seek(0, io.SEEK_END)
+            file.seek(self._begin)
+            while self._begin < size and (end := _chunk_end(file, size)) is not None:
+                file.seek(self._begin)
+                head = file.read(16)
+                at, _ = _count(head) or (0, 0)
+                tag, number = struct.unpack_from("<HI", head[at:].ljust(6, b"\0"))
+                if tag == HEADER_TAG:
+                    file.seek(self._begin)
+                    name = re.search(rb"<name>(.*?)</name>", file.read(end - self._begin), re.DOTALL)
+                    self._names |= {number: unescape(name[1].decode(errors="replace"))} if name else {}
+                elif tag == SAMPLES_TAG and number in self._names:
+                    found.add(self._names[number])
+                self._begin = file.seek(end)
+        return found
 
 
 def _end_of_whole_chunks(path: Path, file: IO[bytes], size: int) -> int:
