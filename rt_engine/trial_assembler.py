@@ -335,7 +335,9 @@ class TrialAssembler:
         self.breaks[kind] += 1
         self._notes.append(break_note(kind, verdict, rate))
         torn = [p for p in self._pending if self._before(p, verdict.begin) and self._first_last(p)[0] < verdict.start]
-        trials = self._give_up(torn, kind, now)
+        for pending in torn:
+            self._pending.remove(pending)
+        trials = [self._invalid(pending, kind, self._index(pending), now) for pending in torn]
         self._segment_start = self._knot_start = verdict.start
         self._segment_kind = kind
         self.clock.restart()
@@ -422,10 +424,10 @@ class TrialAssembler:
         limit = self._ring.end + MAX_AHEAD_S * self.clock.rate_hz
         return self._give_up([p for p in self._pending if self._index(p) > limit], AHEAD)
 
-    def _give_up(self, given_up: list[_Pending], reason: str, known_by: int | None = None) -> list[Trial]:
+    def _give_up(self, given_up: list[_Pending], reason: str) -> list[Trial]:
         for pending in given_up:
             self._pending.remove(pending)
-        return [self._invalid(pending, reason, math.nan, known_by) for pending in given_up]
+        return [self._invalid(pending, reason) for pending in given_up]
 
     def _invalid(self, pending: _Pending, reason: str, index: float = math.nan, known_by: int | None = None) -> Trial:
         empty = np.empty((len(self.channels.muscles), 0), dtype=np.float64)
