@@ -216,6 +216,9 @@ class HealthHeader(Header, kw_only=True):
     jitter_ms: float | None = None
     n_samples: int = 0
     n_gaps: int = 0
+    """Places where samples were lost or came twice, or the stamps stepped back."""
+    smallest_gap_ms: float | None = None
+    """The smallest loss of samples that the stamps, jittering as they do, can show."""
     notes: dict[str, int] = {}
     """Counts since the start of what was noticed beside the trials: ``gap``, ``duplicate``, ``clock_step``,
     ``late_stamps``, ``double_marker``, ``trigger_disagreement``, and ``unmatched_trigger``: another source told of a

@@ -173,6 +173,7 @@ class SessionOutputs:
             header.jitter_ms = assembler.clock.jitter_s * 1e3
             header.n_samples = assembler.n_samples
             header.n_gaps = assembler.n_gaps
+            header.smallest_gap_ms = assembler.smallest_gap_ms
             header.pulses = {
                 "seen": assembler.n_pulses,
                 "served": engine.n_valid,
