@@ -35,6 +35,11 @@ def hang(path: Path) -> None:
         time.sleep(1.0)
 
 
+def run_in_circles(path: Path) -> None:
+    while True:
+        pass
+
+
 def flood(path: Path) -> None:
     np.ones(10**12)
 
@@ -91,6 +96,12 @@ def test_a_crash_a_flood_or_an_end_of_the_child_is_an_error_here(tmp_path, reade
 def test_a_child_that_does_not_end_is_ended(tmp_path) -> None:
     with pytest.raises(FileFormatError, match="did not end within 0.5 s"):
         read_in_child(hang, tmp_path / "file.bin", timeout_s=0.5)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no such limits here")
+def test_a_child_that_runs_in_circles_is_ended(tmp_path) -> None:
+    with pytest.raises(FileFormatError, match="did not end within 1 s of processor time"):
+        read_in_child(run_in_circles, tmp_path / "file.bin", cpu_s=1)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="no such limits here")
