@@ -54,7 +54,8 @@ def replay(
         If the live session changed its model and there is no `swap`.
     """
     n_end = recording.samples.shape[0]
-    offset_from = [offset.n for offset in recording.offsets]
+    offsets = sorted(recording.offsets, key=lambda offset: offset.n)  # as they are, but in damaged files
+    offset_from = [offset.n for offset in offsets]
     every = max(1, min(block_samples, int(MAX_BLOCK_S * recording.rate_hz)))
     companions = _Companions(recording, engine)
     waiting = _Inputs(recording.inputs, engine, swap)
@@ -69,7 +70,7 @@ def replay(
         next_offset = offset_from[held] if held < len(offset_from) else n_end
         end = min(begin - begin % every + every, next_offset, waiting.next_cut(n_end), n_end)
         waiting.feed_companions(end)
-        offset = recording.offsets[max(held - 1, 0)]
+        offset = offsets[max(held - 1, 0)]
         stamps = recording.stamps[begin:end]
         companions.feed_until(float(stamps[-1]) + offset.offset)
         block = SampleBlock(recording.samples[begin:end], stamps, offset.offset, offset.uncertainty)
@@ -107,9 +108,12 @@ class _Inputs:
         return otherwise if self._next_cut is None else self._next_cut
 
     def feed_companions(self, end: int) -> None:
-        """Feed the poses and intensities that come before the sample `end`, in which range nothing else does."""
-        while self._at < len(self._inputs) and self._inputs[self._at].n < end:
-            self._feed(self._inputs[self._at])
+        """Feed the poses and intensities that come before the sample `end`, until something else does."""
+        while self._at < len(self._inputs):
+            event = self._inputs[self._at]
+            if event.n >= end or not isinstance(event, PoseFed | IntensityFed):
+                return
+            self._feed(event)
             self._at += 1
 
     def _feed(self, event: Input) -> list[PulseResult]:

@@ -171,6 +171,17 @@ def test_a_pose_that_came_after_its_trial_is_not_the_trials(
             assert first.trial.pose.matrix[0, 1] == expected
 
 
+@settings(max_examples=20, phases=[phase for phase in Phase if phase != Phase.shrink])
+@given(order=st.permutations(INPUTS), counts=st.lists(st.integers(-5, N + 500), min_size=3, max_size=3))
+def test_a_record_in_disorder_ends_and_loses_no_pulse(
+    order: list[Input], counts: list[int], recording: Recording, new_engine: Callable[..., Any]
+) -> None:
+    """No live session writes such a thing; a damaged file may hold it."""
+    offsets = [Offset(n=n, offset=1e-5 * n, uncertainty=1e-4) for n in counts]
+    results = _replayed(new_engine(), replace(recording, inputs=order, offsets=offsets), 500)
+    assert sorted(r.trial.pulse_id for r in results) == list(range(11))
+
+
 def test_another_model_is_asked_for_where_the_live_session_took_it(
     recording: Recording, new_engine: Callable[..., Any]
 ) -> None:
