@@ -9,7 +9,6 @@ from rt_engine.field.stimulation_file import read_stimulation_set
 from rt_engine.guarded_read import read_in_child
 from rt_engine.model_file import open_model
 
-
 FEW = 16
 """Files that are read in 3 s, or one of them does not end: HDF5 has been seen to run in circles."""
 
