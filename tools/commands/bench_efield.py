@@ -45,7 +45,7 @@ def bench_efield(
     """
     import msgspec
 
-    from rt_engine.field.subject_file import read_subject
+    from rt_engine.edges.foreign_files import read_foreign_subject
     from tools.bench.efield import measure_efield, solver_of
     from tools.commands.subject import default_cache
 
@@ -53,7 +53,7 @@ def bench_efield(
         placements, resolution_mm = min(placements, QUICK_PLACEMENTS), max(resolution_mm, QUICK_RESOLUTION_MM)
     if sphere_mesh is None and not quick and SHARED_MESH.is_file():
         sphere_mesh = SHARED_MESH
-    anatomy = read_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
+    anatomy = read_foreign_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),

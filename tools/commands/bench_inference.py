@@ -34,12 +34,12 @@ def bench_inference(
     """
     import msgspec
 
-    from rt_engine.field.subject_file import read_subject
+    from rt_engine.edges.foreign_files import read_foreign_subject
     from tools.bench.inference import measure_inference
 
     if provider not in ("auto", "cpu", "cuda"):
         raise M2MError(f"--provider is {provider!r}; expected auto, cpu or cuda")
-    anatomy = read_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
+    anatomy = read_foreign_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
     columns = (TextColumn("dense runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("dense runs", total=None)

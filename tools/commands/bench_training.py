@@ -31,13 +31,13 @@ def bench_training(
     """
     import msgspec
 
-    from rt_engine.field.subject_file import read_subject
+    from rt_engine.edges.foreign_files import read_foreign_subject
     from tools.bench.training import OneDnn, measure_training
 
     if onednn not in get_args(OneDnn):
         raise M2MError(f"--onednn is {onednn!r}; expected auto, on or off")
 
-    anatomy = read_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
+    anatomy = read_foreign_subject(subject or Path(str(files("configs") / "demo" / "default.subject.h5")))
     with console.status("Starting ...") as status:
         figures = measure_training(
             anatomy.voxel,
