@@ -68,10 +68,9 @@ class LiveSession:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
-    def interrupt(self) -> int:
-        """Press Ctrl-C; return the exit code."""
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(120)
 
     def wait_until_recorded(self) -> None:
         """Wait until each stream of the recording has its last words."""
@@ -115,11 +114,9 @@ def start(folder: Path, logs: Path, command: Callable[[list[str]], list[str]] = 
 
 
 def kill_at_random(live: Sequence[LiveSession], moments: Sequence[int]) -> None:
-    """Kill each session so many samples after its first pulse, and wait until its recording is closed."""
+    """Kill each session so many samples after its first pulse."""
     for session, moment in zip(live, moments, strict=True):
         session.kill(session.fire() + moment)
-    for session in live:
-        session.wait_until_recorded()
 
 
 def _small_disk(disk: Path) -> Callable[[list[str]], list[str]] | None:
@@ -141,17 +138,26 @@ def start_on_small_disk(folder: Path) -> LiveSession | None:
     return start(disk / "s", folder / "disk-logs", wrap) if wrap else None
 
 
-def fill_disk(session: LiveSession, left_mb: int, copy: Path) -> None:
-    """Fill the session's disk when four trials are stored, wait for the session's end, and copy what it left."""
+def fill_disk(session: LiveSession, left_mb: int) -> None:
+    """Fill the session's disk once four trials are stored, down to so many megabytes."""
     session.fire()
     session.wait_for("pulse 3:")
-    seen = Path(f"/proc/{session.process.pid}/root{session.folder.parent}")
+    seen = _seen(session)
     with contextlib.suppress(OSError), (seen / "something_else").open("wb") as other:
         while (free := shutil.disk_usage(seen).free - left_mb * 1_000_000) > 0:
             other.write(bytes(min(free, 1_000_000)))
             other.flush()
+
+
+def copy_of(session: LiveSession, copy: Path) -> None:
+    """Wait for the end of a session on a disk of its own, and copy what it left."""
     session.wait_for("code ")
-    shutil.copytree(seen / "s", copy)
+    shutil.copytree(_seen(session) / session.folder.name, copy)
+
+
+def _seen(session: LiveSession) -> Path:
+    """Return where this process finds the file system that only the session's processes have."""
+    return Path(f"/proc/{session.process.pid}/root{session.folder.parent}")
 
 
 @dataclass(frozen=True)
@@ -207,9 +213,13 @@ def leave_sessions(folder: Path) -> LeftSessions:
         kill_at_random(killed, [moments.randrange(400, 3000) for _ in killed])
         told = whole.acknowledged
         wait_until(lambda: whole.acknowledged >= max(told + 2, N_SERVED), "pulses after the commands")
-        assert whole.interrupt() == 0, whole.err
+        whole.interrupt()
         if full:
-            fill_disk(full, 2, folder / "copy")
+            fill_disk(full, 2)
+            copy_of(full, folder / "copy")
+        assert whole.process.wait(120) == 0, whole.err
+        for session in killed:
+            session.wait_until_recorded()
     finally:
         for session in everything:
             session.close()

@@ -1,5 +1,7 @@
 """`m2m session`: a session's files against each other, its trials as a list, and every kind of damage told of."""
 
+import contextlib
+import random
 import shutil
 import struct
 from pathlib import Path
@@ -19,7 +21,7 @@ from rt_engine.trials_file import read_trials
 from tests.tools import sessions
 from tools.inspection import inspect_path
 from tools.session_check import check_session
-from tools.session_folder import read_log, recording_in
+from tools.session_folder import list_trials, read_log, recording_in
 from tools.trials_closing import close_trials
 
 
@@ -204,6 +206,28 @@ def test_a_session_that_ended_before_it_was_ready_is_nothing_to_worry_about(tmp_
         told = m2m("session", "verify", empty)
         assert told.code == 1
         assert "expected" in told.err
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["recording.xdf", "trials.h5", "session.toml", "log.jsonl"])
+def test_whatever_is_damaged_is_told_or_refused_in_words(folder, name):
+    path, damage = folder / name, random.Random(name)
+    whole = path.read_bytes()
+    for _ in range(40):
+        content = bytearray(whole)
+        kind = damage.randrange(3)
+        if kind == 0:
+            del content[damage.randrange(len(content)) :]
+        elif kind == 1:
+            begin = damage.randrange(len(content))
+            del content[begin : begin + damage.randrange(1, 5000)]
+        for _ in range(damage.choice((1, 3, 20))):
+            if content:
+                content[damage.randrange(len(content))] ^= 1 << damage.randrange(8)
+        path.write_bytes(content)
+        for look in (check_session, list_trials, inspect_path):
+            with contextlib.suppress(M2MError):
+                look(folder)
 
 
 CUTS = 200

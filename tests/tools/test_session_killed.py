@@ -71,7 +71,8 @@ def test_a_disk_filled_to_the_last_byte_stops_it_too(tmp_path, m2m):
         pytest.skip(NO_DISK)
     try:
         session.wait_for("READY")
-        sessions.fill_disk(session, 0, tmp_path / "copy")
+        sessions.fill_disk(session, 0)
+        sessions.copy_of(session, tmp_path / "copy")
     finally:
         session.close()
     check_full(session, tmp_path / "copy", m2m)
@@ -86,6 +87,8 @@ def test_twenty_kills_at_random_moments(tmp_path, m2m):
             for session in live:
                 session.wait_for("READY")
             sessions.kill_at_random(live, [moments.randrange(6000) for _ in live])
+            for session in live:
+                session.wait_until_recorded()
         finally:
             for session in live:
                 session.close()
