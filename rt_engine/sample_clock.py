@@ -10,6 +10,10 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+KNOT_EVERY = 83
+"""Samples from one knot to the next: a prime that meets packets of 8, 16, 50, 64 or 100 samples at all of their phases,
+and not at their first sample alone, which would hide how far the others jitter."""
+
 KNOTS_FOR_RATE = 20
 """Knots needed before the rate is fitted; until then it is the nominal one and only the offset is estimated."""
 
@@ -32,7 +36,7 @@ class SampleClock:
         Length of the sliding window, s.
     """
 
-    def __init__(self, nominal_rate_hz: float, *, knot_every: int = 100, window_s: float = 30.0) -> None:
+    def __init__(self, nominal_rate_hz: float, *, knot_every: int = KNOT_EVERY, window_s: float = 30.0) -> None:
         self.nominal_rate_hz = nominal_rate_hz
         self.knot_every = knot_every
         n_knots = max(KNOTS_FOR_RATE, math.ceil(window_s * nominal_rate_hz / knot_every))

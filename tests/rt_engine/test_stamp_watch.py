@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from rt_engine.stamp_watch import SETTLED_S, StampWatch, Verdict
 
 RATE_HZ = 2000.0
-EVERY = 100
+EVERY = 83
 T0 = 3.6e5
 Floats = NDArray[np.float64]
 
@@ -191,3 +191,14 @@ def test_stamps_that_stand_still_are_given_up_and_looked_at_anew(value: float) -
     _, verdicts = _watch(stamps)
     assert all(verdict.broken for verdict in verdicts)
     assert len(verdicts) >= 2
+
+
+@pytest.mark.parametrize("packet", [50, 100])
+def test_a_driver_that_gives_a_whole_packet_one_stamp_is_not_in_doubt_all_the_time(packet: int) -> None:
+    """Each sample of a packet of 50 ms is 0.5 ms further from its stamp: jitter, and no suspicion in each packet."""
+    n = 60_000
+    stamps = _times(n)[np.arange(n) // packet * packet]
+    watch, verdicts = _watch(stamps, gap_s=0.04)
+    assert not any(verdict.broken for verdict in verdicts)
+    assert len(verdicts) < 5
+    assert watch.threshold_s > packet / RATE_HZ / 2.0
