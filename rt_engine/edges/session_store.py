@@ -116,7 +116,7 @@ class SessionStore:
         )
         try:
             self._create(self._layout)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (DataError, OSError, RuntimeError, ValueError) as error:
             raise RecordingError(f"cannot make {self.folder / TRIALS_FILE}: {_words(error)}") from error
 
     def add(self, result: PulseResult, *, model_sha256: str = "") -> None:
@@ -197,24 +197,24 @@ class SessionStore:
                 os.close(log)
 
     def _create(self, layout: TrialsLayout) -> None:
-        """Make an empty file whose structure does not change any more."""
+        """Make an empty file, whole or not at all, whose structure does not change any more; open it for trials."""
+        path, dtype = self.folder / TRIALS_FILE, layout.dtype
+        with written_whole(path) as temporary, h5py.File(temporary, "w", libver="latest") as file:
+            dataset = file.create_dataset(DATASET, (0,), maxshape=(None,), dtype=dtype, chunks=(1,))
+            file.attrs["format"] = np.bytes_(TRIALS_FORMAT)
+            file.attrs["version"] = np.int64(TRIALS_VERSION)
+            file.attrs["session"] = np.bytes_(layout.session)
+            file.attrs["muscles"] = _names(layout.muscles)
+            dataset.attrs["units"] = _names(f"{name}: {unit}" for name, _, _, unit in layout.fields)
+            dataset.attrs["offset_sources"] = _names(SOURCES)
+            dataset.attrs["stages"] = _names(STAGES)
         # No chunk cache: a trial goes to the file at once, and the memory stays what it is.
-        self._file = h5py.File(self.folder / TRIALS_FILE, "x", libver="latest", rdcc_nbytes=0)
-        dtype = layout.dtype
-        dataset = self._file.create_dataset(DATASET, (0,), maxshape=(None,), dtype=dtype, chunks=(1,))
-        self._file.attrs["format"] = np.bytes_(TRIALS_FORMAT)
-        self._file.attrs["version"] = np.int64(TRIALS_VERSION)
-        self._file.attrs["session"] = np.bytes_(layout.session)
-        self._file.attrs["muscles"] = _names(layout.muscles)
-        dataset.attrs["units"] = _names(f"{name}: {unit}" for name, _, _, unit in layout.fields)
-        dataset.attrs["offset_sources"] = _names(SOURCES)
-        dataset.attrs["stages"] = _names(STAGES)
+        self._file = h5py.File(path, "r+", libver="latest", rdcc_nbytes=0)
+        self._file.swmr_mode = True
         self._row = np.zeros(1, dtype)
-        self._dataset = dataset.id
+        self._dataset = self._file[DATASET].id
         self._row_type = h5py.h5t.py_create(dtype)
         self._row_space = h5py.h5s.create_simple((1,))
-        self._file.flush()
-        self._file.swmr_mode = True
 
     def _append(self) -> None:
         # The chunk before the extent: HDF5 orders them so in the file too, and the digest tells if it does not.
