@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 SILENT_SEARCH_S = 3.0
 """A stream that is silent for so long may have been started again elsewhere, with a connection that never ended."""
 
+SAMPLES_OF_SILENCE = 5.0
+"""A slow stream that states a rate may be late by so many samples before it counts as silent."""
+
 HANGS_AFTER = 15
 """liblsl asks each source for its clock every two seconds, and once a second it is looked whether it has answered. One
 that is connected and does not answer for so many looks hangs."""
@@ -91,6 +94,8 @@ class SessionStreams:
         self._emg: SampleInlet | None = None
         self.events: dict[str, EventInlet] = {}
         self._outages: dict[str, _Outage] = {}
+        self._heard_at: dict[str, float] = {}
+        self._silent: set[str] = set()
         self._taken_as: dict[str, str] = {}
         self._changes: list[StreamChange] = []
         self._silent_search: StreamSearch[SampleInlet] | None = None
@@ -197,8 +202,23 @@ class SessionStreams:
             except StreamLostError as error:
                 self._lose(inlet, error)
                 continue
+            self._watch_silence(inlet, bool(told))
             for values, stamp in told:
                 yield inlet, values, stamp
+
+    def _watch_silence(self, inlet: EventInlet, spoke: bool) -> None:
+        """Find out whether a stream that states a rate has nothing to say, though it was asked."""
+        rate_hz = inlet.info.nominal_srate()
+        if rate_hz <= 0.0:
+            return
+        now = now_s()
+        if spoke or inlet.role not in self._heard_at:
+            self._heard_at[inlet.role] = now
+        silence_s = now - self._heard_at[inlet.role]
+        if silence_s > max(self._settings.streams.stall_s, SAMPLES_OF_SILENCE / rate_hz):
+            self._silent.add(inlet.role)
+        else:
+            self._silent.discard(inlet.role)
 
     def poll_clocks(self, now: float) -> list[Inlet]:
         """Ask for clock offsets if it is time to; return the inlets whose offset has changed."""
@@ -244,6 +264,9 @@ class SessionStreams:
             for inlet in self.inlets
             if inlet.n_unanswered >= HANGS_AFTER
         ]
+        for role in sorted(self._silent & self.events.keys()):
+            consequence = CONSEQUENCE.get(role) or self._consequence_of_markers()
+            texts.append(f"the {role} stream {self.events[role].query.name!r} is silent, {consequence}")
         return texts
 
     @property
@@ -277,6 +300,7 @@ class SessionStreams:
             search: Search = StreamSearch(SampleInlet, role, self._before(inlet))
         else:
             del self.events[role]
+            self._heard_at.pop(role, None)
             search = StreamSearch(EventInlet, role, self._before(inlet))
         inlet.close()
         self._outages[role] = outage = _Outage(inlet, now_s(), search)

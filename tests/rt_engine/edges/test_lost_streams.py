@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from types import SimpleNamespace
 
@@ -109,6 +110,32 @@ def test_one_that_comes_back_in_another_unit_than_it_says_degrades_the_session(a
     degraded(running, until, "since the EMG stream is back", "unit")
     restart(degraded_by)
     flowing(running, until)
+
+
+@pytest.mark.long
+def test_poses_that_state_a_rate_and_do_not_come_degrade_the_session(amplifier, live, until, unique):
+    source = amplifier()
+    info = pylsl.StreamInfo("poses", "Pose", 17, 50.0, pylsl.cf_float32, unique)
+    poses, end, pause = pylsl.StreamOutlet(info), threading.Event(), threading.Event()
+
+    def send():
+        while not end.wait(0.02):
+            if not pause.is_set():
+                poses.push_sample([*np.eye(4).ravel(), 1.0])
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        running = live(source, streams={"pose": {"source_id": unique}, "stall_s": 3.0}).start()
+        served(source, running)
+        assert running.of("trial")[-1][0].pose_tracked
+        pause.set()
+        degraded(running, until, "the pose stream 'poses' is silent, trials have no coil pose")
+        pause.clear()
+        until(lambda: running.of("health")[-1][0].state == State.RUNNING, "RUNNING")
+    finally:
+        end.set()
+        sender.join()
 
 
 @pytest.mark.long
