@@ -138,6 +138,7 @@ class TrialAssembler:
         self.references = TriggerReferences(nominal_rate_hz, self._rules.refractory_ms / 1000.0)
         """What the sources said that do not make the trials."""
         self._pending: list[_Pending] = []
+        self._quiet_until = 0.0
         self._markers: deque[float] = deque(maxlen=_MARKERS_KEPT)
         self._notes: deque[StreamNote] = deque(maxlen=_NOTES_KEPT)
         self._segment_start = 0
@@ -200,7 +201,8 @@ class TrialAssembler:
             return [self._invalid(_Pending(self._next_id(), MARKER, stand_in, None), NO_TIME)]
         if any(abs(pulse.t_raw - t_raw) < self._rules.refractory_ms / 1000.0 for t_raw in self._markers):
             self.n_doubles += 1
-            self._note("double_marker", self._ring.end, 0.0, f"the marker {pulse.label!r} came again: still one pulse")
+            text = f"the marker {pulse.label!r} came again: still one pulse"
+            self._notes.append(StreamNote("double_marker", self._ring.end, 0.0, text))
             return []
         self._markers.append(pulse.t_raw)
         refused = self._enlist(_Pending(self._next_id(), MARKER, pulse, None, self._ring.end)) + self._refuse_ahead()
@@ -308,11 +310,8 @@ class TrialAssembler:
         if self.references.waiting() and self.clock.known:
             for source, at in self.references.forget(index, self.clock.index_of):
                 text = f"{source} told of a pulse that {self._rules.source}, which makes the trials, did not see"
-                self._note("unmatched_trigger", round(at), 0.0, text)
+                self._notes.append(StreamNote("unmatched_trigger", round(at), 0.0, text))
         return self._refuse_ahead()
-
-    def _note(self, kind: str, index: int, ms: float, text: str) -> None:
-        self._notes.append(StreamNote(kind, index, ms, text))
 
     # -- breaks in the stream ----------------------------------------------------------------------------------------
 
@@ -325,8 +324,9 @@ class TrialAssembler:
         trials = self._complete(since, (verdict.begin, verdict.noticed, told_by))
         if verdict.broken:
             trials += self._break_at(verdict, kind, now)
-        else:
+        elif verdict.begin >= self._quiet_until:  # in a jittering stream they would be thousands
             self._notes.append(late_note(verdict, now))
+            self._quiet_until = verdict.begin + self.clock.nominal_rate_hz
         return trials + self._complete(now)
 
     def _break_at(self, verdict: Verdict, kind: str, now: int) -> list[Trial]:
