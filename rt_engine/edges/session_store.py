@@ -82,7 +82,8 @@ class SessionStore:
                     f"{free_mb:.0f} MB are free in {folder}; expected at least {max(min_free_mb, KEEP_FREE_MB):.0f} MB "
                     "(record.min_free_mb). Make room or record elsewhere"
                 )
-            self._log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            as_it_is = getattr(os, "O_BINARY", 0)  # Windows would make two characters of a line's end
+            self._log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | as_it_is, 0o644)
         except OSError as error:
             raise RecordingError(f"cannot keep a session in {folder}: {error.strerror}") from error
 
