@@ -70,3 +70,11 @@ def test_its_pulses_are_right_or_say_why_not(sessions) -> None:
     heard.assert_invalid(1, "gap")
     heard.assert_invalid(6, "duplicate")
     assert sum(header.reasons == ["no_time"] for header, _ in heard.trials) == 1
+
+
+@pytest.mark.parametrize("name", ["full", "restarted"])
+def test_its_folder_is_whole(sessions, m2m, name: str) -> None:
+    heard = sessions[name]
+    told = m2m("session", "verify", Path(heard.running.summary.recording).parent, "--json").json
+    assert told["problems"] == []
+    assert (told["pulses"], told["identical"], told["missing"]) == (len(heard.trials), len(heard.trials), 0)
