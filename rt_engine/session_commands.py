@@ -57,6 +57,7 @@ class SessionCommands:
         self._outputs = outputs
         self._recording = recording
         self._on_model = on_model
+        self._n_served = 0
         self._marked: set[int] = set()
         self._loading: tuple[Caller, ModelLoading] | None = None
 
@@ -96,7 +97,11 @@ class SessionCommands:
                     self._acknowledge(caller, detail)
         # A pulse that waits gets its map in time, and from the model that was there when it came.
         if engine is not None and self._loading and not engine.assembler.n_pending:
+            if engine.n_valid + engine.n_invalid != self._n_served:  # so one has just been served
+                self._loading[1].good_moment()
             self._take_model(engine, *self._loading)
+        if engine is not None:
+            self._n_served = engine.n_valid + engine.n_invalid
 
     def close(self) -> None:
         """Answer who still waits, and close the socket."""

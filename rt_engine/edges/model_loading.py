@@ -1,4 +1,8 @@
-"""Loads another model while a session goes on: in a thread, so that the sample loop does not wait for a file."""
+"""Loads another model while a session goes on: in a thread, so that the sample loop does not wait for a file.
+
+ONNX Runtime keeps the interpreter to itself while it makes a session: 25 to 45 ms for the demo's model, in which the
+loop stands still. So that part waits until it is called a good moment: just after a pulse.
+"""
 
 import logging
 import threading
@@ -14,6 +18,9 @@ from rt_engine.settings import Settings
 from rt_engine.tracked_field import TrackedField
 
 log = logging.getLogger(__name__)
+
+PATIENCE_S = 2.0
+"""Without a pulse for so long, any moment is as good as another."""
 
 LoadedModel = tuple[Model, CortexEstimator, TrackedField]
 
@@ -41,9 +48,11 @@ class ModelLoading:
         self.path = path
         self._loaded: LoadedModel | None = None
         self._failure: M2MError | None = None
+        self._good_moment = threading.Event()
 
         def load() -> LoadedModel:
             _check_digest(path, read_model_info(path).sha256, sha256)  # before ONNX Runtime sees the file
+            self._good_moment.wait(PATIENCE_S)
             choice = settings.model
             model, _ = load_model(type(choice)(path=str(path), provider=choice.provider, threads=choice.threads))
             _check_digest(path, model.info.sha256, sha256)  # the file may have been replaced in between
@@ -51,6 +60,10 @@ class ModelLoading:
 
         self._thread = threading.Thread(target=self._run, args=(load,), name=f"load {path.name}", daemon=True)
         self._thread.start()
+
+    def good_moment(self) -> None:
+        """Say that the loop may stand still for a moment: a pulse has just been served, or none is to be expected."""
+        self._good_moment.set()
 
     def take(self) -> LoadedModel | None:
         """Return the model, warm, with what an engine needs of it; None while it is not there yet.

@@ -8,9 +8,12 @@ import pytest
 import zmq
 
 from rt_engine.control_messages import Calibrate, Mark, SwapModel, Unmark, encode_control
+from rt_engine.edges import model_loading
+from rt_engine.engine_setup import load_model
 from rt_engine.health import State
 from rt_engine.model_file import DIGEST_PREFIX, digest_of, read_model_info
 from rt_engine.muscles import ARTICLE_MUSCLES
+from rt_engine.settings import Settings
 from tests.rt_engine.edges.conftest import MODEL
 
 
@@ -119,3 +122,18 @@ def test_a_session_that_is_not_ready_says_so(amplifier, live, ask, until):
     running.launch()
     until(lambda: running.error or running.states(State.WARMING), "WARMING")
     assert "not ready for commands yet" in ask(running, Mark(pulse=0, reason="early"))["error"]
+
+
+def test_what_holds_up_the_loop_is_done_just_after_a_pulse(another_model, until, monkeypatch):
+    monkeypatch.setattr(model_loading, "PATIENCE_S", 60.0)
+    asked = []
+    monkeypatch.setattr(model_loading, "read_model_info", lambda path: asked.append(path) or read_model_info(path))
+    monkeypatch.setattr(model_loading, "load_model", lambda choice: asked.append(choice) or load_model(choice))
+    loading = model_loading.ModelLoading(another_model, "", Settings(), None, ARTICLE_MUSCLES)
+    until(lambda: asked, "the digest to be looked at")
+    assert asked == [another_model]
+    assert loading.take() is None
+    loading.good_moment()
+    model, estimator, _ = until(loading.take, "the model")
+    assert model.info.path == another_model
+    assert estimator.muscles == ARTICLE_MUSCLES
