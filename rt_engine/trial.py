@@ -42,7 +42,7 @@ TRIGGER_DISAGREEMENT = "trigger_disagreement"
 """Doubt: another trigger source puts the pulse at another time."""
 
 TRIGGER_UNCONFIRMED = "trigger_unconfirmed"
-"""Doubt: another trigger source, which has seen pulses before, did not see this one by the time of its last sample."""
+"""Doubt: another trigger source, which has seen most pulses, did not see this one by the time of its last sample."""
 
 
 @dataclass(frozen=True, eq=False)

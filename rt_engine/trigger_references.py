@@ -32,11 +32,20 @@ class _Event:
 
 @dataclass
 class ReferenceCounts:
-    """How often a source told of something, and how often that was a pulse that was served."""
+    """How often a source told of something, and how often that was a pulse that was served.
+
+    Attributes
+    ----------
+    seen, matched, unmatched
+        Events; those that belong to a pulse; those that no pulse asked for.
+    missed
+        Pulses without an event, since the first that had one.
+    """
 
     seen: int = 0
     matched: int = 0
     unmatched: int = 0
+    missed: int = 0
 
 
 class TriggerReferences:
@@ -130,7 +139,6 @@ class TriggerReferences:
         notes
             What there is to be told.
         """
-        active = {source for source, counts in self.counts.items() if counts.matched}
         offsets = self.match(pulse_index, by, clock.rate_hz, clock.index_of)
         doubts: tuple[str, ...] = ()
         notes = []
@@ -141,8 +149,12 @@ class TriggerReferences:
             largest = max(apart.values(), key=abs)
             text = f"{what}: other triggers put it at another time, {said}"
             notes.append(StreamNote(TRIGGER_DISAGREEMENT, round(pulse_index), largest, text))
-        if active - offsets.keys():
+        # A source that sees few of the pulses tells of other things, and says nothing by its silence.
+        silent = [counts for source, counts in self.counts.items() if counts.matched and source not in offsets]
+        if any(counts.matched > counts.missed for counts in silent):
             doubts += (TRIGGER_UNCONFIRMED,)
+        for counts in silent:
+            counts.missed += 1
         return offsets, doubts, notes
 
     def forget(self, index: int, index_of: Callable[[float], float]) -> list[tuple[str, float]]:

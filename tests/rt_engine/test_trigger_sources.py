@@ -219,6 +219,16 @@ def test_a_pulse_that_another_source_misses_is_served_and_marked(emg: Emg, new_e
     assert all(r.trial.valid for r in results)
 
 
+def test_the_silence_of_a_source_that_sees_few_pulses_says_nothing(emg: Emg, new_engine: NewEngine) -> None:
+    """A marker stream for the blocks of an experiment, one of which began with a pulse."""
+    engine = new_engine()
+    pulses = list(range(1000, 12_000, 1000))
+    engine.feed_reference(_marker(2000, late_ms=20.0))
+    results = engine.feed_samples(emg(13_000, pulses).block(0, 13_000))
+    unconfirmed = [r.trial.pulse_index for r in results if "trigger_unconfirmed" in r.trial.doubts]
+    assert unconfirmed == [3000.0]
+
+
 def test_a_pulse_that_only_the_other_source_sees_is_told_of(emg: Emg, new_engine: NewEngine, play: Play) -> None:
     """A missing marker: the trigger channel has its pulse."""
     engine = new_engine(rules=TriggerRules(source="marker"))
