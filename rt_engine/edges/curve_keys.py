@@ -209,7 +209,9 @@ def _read(path: Path) -> tuple[bytes, bytes | None]:
         raise SettingsError(f"cannot read the key file {path}: {error.strerror or error}") from error
     except (ValueError, IndexError) as error:
         raise SettingsError(f"{path} holds no CURVE key; expected a file made by `m2m keys`") from error
-    for key in filter(None, (public, secret)):
+    for key in (public, secret):
+        if key is None:
+            continue
         if len(key) != KEY_CHARACTERS or len(_decoded(key)) != 32:
             raise SettingsError(f"{path} holds a damaged key; expected {KEY_CHARACTERS} characters of Z85")
     return public, secret

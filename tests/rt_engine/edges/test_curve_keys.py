@@ -287,6 +287,7 @@ def test_a_folder_to_which_everybody_may_add_keys_is_refused(lab) -> None:
         (b"", "holds no CURVE key"),
         (b"\x00\xff\xfe", "holds no CURVE key"),
         (b'public-key = "short"', "damaged key"),
+        (b'public-key = ""', "damaged key"),
         (b'public-key = "' + b"\xff" * 40 + b'"', "damaged key"),
         (b"public-key", "holds no CURVE key"),
         (b"#" * 100_000, "larger than"),
@@ -304,6 +305,9 @@ def test_keys_that_do_not_belong_together_are_refused(lab) -> None:
     public, other = ((lab.folder / f"{name}.key").read_text().split('"')[1] for name in ("engine", "eve"))
     path.write_text(path.read_text().replace(public, other))
     with pytest.raises(SettingsError, match="do not belong together"):
+        lab.engine()
+    path.write_text(path.read_text().replace(path.read_text().split('"')[3], ""))
+    with pytest.raises(SettingsError, match="damaged key"):
         lab.engine()
     with pytest.raises(SettingsError, match="holds a public key only"):
         client_keys(lab.folder / "ann.key", lab.folder / "engine.key")
