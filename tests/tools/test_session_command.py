@@ -145,9 +145,10 @@ def test_a_folder_that_is_none_of_ours_is_refused(folder, m2m, name, content, sa
 @pytest.mark.parametrize(
     ("name", "content"),
     [
-        ("trials.h5", None), ("trials.h5", b"garbage" * 50),
-        ("recording.xdf", None), ("recording.xdf", b"garbage" * 50),
-        ("log.jsonl", None), ("log.jsonl", b""), ("log.jsonl", b"garbage" * 50),
+        ("trials.h5", b"garbage" * 50), ("recording.xdf", None), ("recording.xdf", b"garbage" * 50), ("log.jsonl", b""),
+        pytest.param("trials.h5", None, marks=pytest.mark.long),
+        pytest.param("log.jsonl", None, marks=pytest.mark.long),
+        pytest.param("log.jsonl", b"garbage" * 50, marks=pytest.mark.long),
     ],
 )  # fmt: skip
 def test_a_file_that_is_gone_or_garbage_is_a_problem_and_the_rest_is_still_told(folder, name, content):

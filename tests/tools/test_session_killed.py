@@ -79,6 +79,7 @@ def test_a_disk_filled_to_the_last_byte_stops_it_too(tmp_path, m2m):
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)
 def test_twenty_kills_at_random_moments(tmp_path, m2m):
     moments = random.Random(11)
     for k in range(10):
