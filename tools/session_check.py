@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rt_engine.edges.session_store import LOG_FILE, RECORDING_FILE, SESSION_FILE, TRIALS_FILE
+from rt_engine.edges.session_store import LOG_FILE, RECORDING_FILE, SESSION_FILE, TRIALS_FILE, session_runs
 from rt_engine.edges.xdf_source import Recording, read_streams
 from rt_engine.engine import PulseResult
 from rt_engine.errors import FileFormatError, RecordingError
@@ -43,7 +43,7 @@ class SessionCheck:
     folder, session
         The folder, and the session's identity.
     ended
-        ``closed``, ``failed`` with the reason, or ``killed``.
+        ``closed``, ``failed`` with the reason, ``killed`` or ``running``; ``stopped`` before it was ready.
     pulses
         Pulses that a fresh replay of the XDF file finds, as far as the engine lived; without XDF file those in
         `trials.h5`.
@@ -212,7 +212,7 @@ def _take_trials(check: SessionCheck, trials: Trials) -> None:
         check.problems.append(trials.damage)
     if trials.torn:
         check.notes.append("trials.h5 ends with half a trial, the one in flight at the end; it is left out")
-    if not trials.closed:
+    if not trials.closed and not session_runs(check.folder):
         check.notes.append("trials.h5 was not closed; `m2m session close` lets other programs open it")
     twice = [pulse for pulse, n in Counter(trials.rows["pulse"].tolist()).items() if n > 1]
     if twice:
@@ -223,8 +223,11 @@ def _take_end(check: SessionCheck, log: SessionLog, said: _Said, trials: Trials 
     check.ended = "closed" if said.stop or log.last_state == "STOPPED" else "killed"
     if log.last_state == "FAILED":
         check.ended = f"failed: {log.last_reason}"
+    elif check.ended == "killed" and session_runs(check.folder):
+        check.ended = "running"
+        check.notes.append("the session is still running: what is there now was checked")
     elif check.ended == "killed":
-        check.notes.append(f"the engine was killed, or is still running; its last state was {log.last_state or 'none'}")
+        check.notes.append(f"the engine was killed; its last state was {log.last_state or 'none'}")
     check.recorded = len(said.results)
     # Of valid trials only: the time of an invalid one may be in any clock.
     valid = trials.rows["t"][trials.rows["valid"] == 1] if trials is not None else np.zeros(0)

@@ -6,8 +6,8 @@ from pathlib import Path
 import h5py
 
 from rt_engine.atomic_file import written_whole
-from rt_engine.edges.session_store import TRIALS_FILE
-from rt_engine.errors import FileFormatError
+from rt_engine.edges.session_store import TRIALS_FILE, session_runs
+from rt_engine.errors import FileFormatError, RecordingError
 from rt_engine.hdf5_superblock import Superblock
 from rt_engine.trials_file import read_trials
 from rt_engine.trials_layout import DATASET
@@ -19,7 +19,7 @@ def close_trials(folder: Path) -> tuple[int, bool]:
     Parameters
     ----------
     folder
-        Of the session, whose engine must be gone: what it still wrote would be lost.
+        Of the session, whose engine must be gone.
 
     Returns
     -------
@@ -30,12 +30,16 @@ def close_trials(folder: Path) -> tuple[int, bool]:
 
     Raises
     ------
+    RecordingError
+        If the session is still running: what it wrote to the file that is replaced would be lost.
     FileFormatError
-        If trials before the last are damaged, or somebody writes to the file.
+        If trials before the last are damaged, or the file changes meanwhile.
     DataError
         If the file cannot be replaced.
     """
     path = folder / TRIALS_FILE
+    if session_runs(folder):
+        raise RecordingError(f"an engine still writes to {folder}: end that session, which closes its files")
     trials = read_trials(path)
     if trials.closed and not trials.torn:
         return len(trials.rows), True

@@ -86,6 +86,7 @@ class SessionStore:
             self._log = os.open(folder / LOG_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | as_it_is, 0o644)
         except OSError as error:
             raise RecordingError(f"cannot keep a session in {folder}: {error.strerror}") from error
+        _lock(self._log)
 
     def begin(self, session: SessionHeader, settings: Settings, n_voxels: int) -> None:
         """Write session.toml and make trials.h5.
@@ -224,6 +225,34 @@ class SessionStore:
         place.select_hyperslab((self.n_trials,), (1,))
         self._dataset.write(self._row_space, place, self._row, self._row_type)
         self._file.flush()
+
+
+def session_runs(folder: Path) -> bool:
+    """Whether an engine still writes to a session's folder: it holds a lock on the log, which ends with its process.
+
+    Windows needs none, since it lets nobody replace a file that is open.
+    """
+    try:
+        handle = os.open(folder / LOG_FILE, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        return not _lock(handle)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool:
+    """Lock a file; return False only if another process has done so."""
+    try:
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except (ImportError, OSError):  # Windows, or a file system without locks
+        return True
+    return True
 
 
 def _words(error: Exception) -> str:

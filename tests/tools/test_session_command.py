@@ -4,6 +4,7 @@ import contextlib
 import random
 import shutil
 import struct
+import sys
 from pathlib import Path
 
 import h5py
@@ -298,6 +299,20 @@ def test_closing_a_killed_sessions_file_lets_others_open_it_and_changes_no_trial
     _change(path, before.find(rows[1].tobytes()) + 100, 1)
     with pytest.raises(FileFormatError, match="row 1"):
         close_trials(folder)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
+def test_a_running_session_is_told_of_and_not_closed(left_sessions, tmp_path, m2m):
+    store = SessionStore(tmp_path)  # whose log is locked as an engine's is
+    for name in ("session.toml", "trials.h5", "recording.xdf"):
+        shutil.copyfile(left_sessions.killed[0].folder / name, tmp_path / name)
+    told = m2m("session", "close", tmp_path)
+    assert told.code == 1
+    assert "an engine still writes" in told.err
+    assert check_session(tmp_path).ended == "running"
+    store.close()
+    assert check_session(tmp_path).ended == "killed"
+    assert m2m("session", "close", tmp_path).code == 0
 
 
 def _checksum(head):

@@ -192,6 +192,14 @@ def test_the_log_has_one_line_per_event_with_both_times(tmp_path: Path) -> None:
     assert first["utc"].endswith("+00:00")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows lets nobody replace a file that is open")
+def test_a_running_session_is_known_by_its_lock(store: SessionStore, tmp_path: Path) -> None:
+    assert session_store.session_runs(store.folder)
+    store.close()
+    assert not session_store.session_runs(store.folder)
+    assert not session_store.session_runs(tmp_path / "nowhere")
+
+
 def test_a_session_is_never_overwritten(store: SessionStore) -> None:
     with pytest.raises(RecordingError, match=r"holds a session already \(session.toml, trials.h5, log.jsonl\)"):
         SessionStore(store.folder)
