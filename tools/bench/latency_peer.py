@@ -33,9 +33,7 @@ class PeerOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def serve(options: PeerOptions, stop: threading.Event) -> None:
     """Map pulses until `stop`."""
-    from trainer.tensorflow_setup import set_up_tensorflow
-
-    set_up_tensorflow()
+    # TensorFlow as it comes, which is faster than as a training here sets it up, to repeat itself to the bit.
     from mne_lsl import set_log_level
     from mne_lsl.lsl import local_clock
     from mne_lsl.stream import EpochsStream, StreamLSL
