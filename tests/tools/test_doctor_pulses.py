@@ -27,10 +27,10 @@ def model() -> Model:
 
 @contextlib.contextmanager
 def pulsing(source_id: str, model: Model, ttl_late: int = 0) -> Iterator[None]:
-    """Send 10 pulses per second without end, the trigger so many samples after the artefact."""
+    """Send 5 pulses per second without end, the trigger so many samples after the artefact."""
     muscles = list(model.info.muscles)
     amplifier = Amplifier(AmplifierOptions(source_id=source_id, muscles=muscles, block=8), lambda event: None)
-    run = make_run(RunOptions(pulses=100_000, rate_hz=10.0), len(muscles), 8)
+    run = make_run(RunOptions(pulses=100_000, rate_hz=5.0), len(muscles), 8)
     run.loop[:, -1] = np.roll(run.loop[:, -1], ttl_late)
     amplifier.start(run)
     sender = threading.Thread(target=amplifier.send)
