@@ -82,6 +82,7 @@ class StampWatch:
         self._gap_s = gap_s
         self._period = self._nominal
         self._scatter_s = math.nan  # 98 of 100 stamps are closer to the line
+        self._scatter_from = math.inf  # sample from which on it is known
         self._anchor_index = 0
         self._anchor_t = math.nan
         self._knot_index = np.zeros(window_knots)
@@ -119,6 +120,10 @@ class StampWatch:
         # Regular stamps show a single lost sample; three quarters of one cannot be confused with none.
         alone = max(0.75 * self._period, 4.0 * self._scatter_s)
         return min(alone if alone <= REGULAR_S else max(REGULAR_S, 1.1 * self._scatter_s), self._gap_s)
+
+    def knows_scatter(self, index: int) -> bool:
+        """Whether the stamps' scatter was known at a sample; without it only a loss of more than `gap_s` is seen."""
+        return index >= self._scatter_from
 
     @property
     def _alone_s(self) -> float:
@@ -274,5 +279,6 @@ class StampWatch:
         scatter = np.sort(np.abs(away - median(away)))
         # A few knots seldom hold the far ones.
         self._scatter_s = float(scatter[int(_SCATTER_QUANTILE * (n - 1))]) * (1.0 + 10.0 / n)
+        self._scatter_from = min(self._scatter_from, index)
         if self._regular:
             self._points[:], self._point_index[:] = 0.0, -1

@@ -44,6 +44,9 @@ TRIGGER_DISAGREEMENT = "trigger_disagreement"
 TRIGGER_UNCONFIRMED = "trigger_unconfirmed"
 """Doubt: another trigger source, which has seen most pulses, did not see this one by the time of its last sample."""
 
+EARLY_STAMPS = "early_stamps"
+"""Doubt: how much the stamps jitter was not known yet, so that a small loss of samples would not be seen."""
+
 
 @dataclass(frozen=True, eq=False)
 class Trial:
@@ -72,8 +75,8 @@ class Trial:
     offsets_ms
         Other trigger sources that saw the pulse -> how much later than `t`, ms.
     doubts
-        Why its time is to be taken with caution although it is valid: `TRIGGER_DISAGREEMENT`, `TRIGGER_UNCONFIRMED`,
-        `CLOCK_STEP`.
+        Why it is to be taken with caution although it is valid: `TRIGGER_DISAGREEMENT`, `TRIGGER_UNCONFIRMED`,
+        `CLOCK_STEP`, `EARLY_STAMPS`.
     """
 
     pulse_id: int

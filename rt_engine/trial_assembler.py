@@ -27,6 +27,7 @@ from rt_engine.trial import (
     BEFORE_STREAM,
     CLOCK_STEP,
     DUPLICATE,
+    EARLY_STAMPS,
     EXPIRED,
     GAP,
     NO_TIME,
@@ -45,8 +46,7 @@ MAX_AHEAD_S = 60.0
 """A marker further ahead of the newest sample is in another clock, such as that of Unix; no backlog is that long."""
 
 CLOCK_SET_S = 5.0
-"""So long after the stream's stamps have stepped back the offset of its clock may be an old one: LSL measures it anew
-every two seconds."""
+"""So long after its stamps stepped back, a stream's clock offset may be old: LSL measures it every two seconds."""
 
 LEAST_OFFSET_STEP_S = 1e-3
 """A clock offset that changes by more, and by more than its uncertainty, is another clock's: the line begins anew."""
@@ -445,6 +445,8 @@ class TrialAssembler:
         t, uncertainty = self._pulse_time(pending, index), self._uncertainty(pending)
         pose, intensity = self._companions(t, uncertainty, known_by)
         offsets, doubts = self._compare(pending, index, known_by)
+        if not reasons and not self._watch.knows_scatter(first):
+            doubts += (EARLY_STAMPS,)
         return Trial(
             pulse_id=pending.pulse_id,
             trigger_source=pending.source,
@@ -483,9 +485,8 @@ class TrialAssembler:
         return math.hypot(pending.pulse.clock_uncertainty, self._clock_uncertainty, self.clock.jitter_s)
 
     def _pulse_time(self, pending: _Pending, index: float) -> float:
-        if pending.index is not None and self.clock.known and math.isfinite(index):
-            return self.clock.time_of(index)
-        return pending.pulse.t
+        placed = pending.index is not None and self.clock.known and math.isfinite(index)
+        return self.clock.time_of(index) if placed else pending.pulse.t
 
     def _companions(
         self, t: float, uncertainty: float, known_by: float = math.inf

@@ -1,17 +1,19 @@
 """What all tests share: an LSL of their own, hypothesis without a clock, one thread, and where the shared data are."""
 
 import json
+import logging
 import os
 import signal
 import tempfile
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from rich.logging import RichHandler
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -82,7 +84,7 @@ class Ended:
 
 
 @pytest.fixture
-def m2m(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ended]:
+def m2m(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Ended]]:
     """Run the `m2m` command in this process, as a shell would in its own."""
     monkeypatch.setenv("COLUMNS", "200")
 
@@ -95,4 +97,8 @@ def m2m(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> C
         code = end.value.code
         return Ended(code if isinstance(code, int) else 0 if code is None else 1, *capfd.readouterr())
 
-    return run
+    yield run
+    # The command's log ends with the test: else the next would find its own on the screen.
+    root = logging.getLogger()
+    for handler in [handler for handler in root.handlers if isinstance(handler, RichHandler)]:
+        root.removeHandler(handler)

@@ -36,11 +36,11 @@ REASONS = {
 def test_a_bad_sample_in_one_muscle_costs_that_muscle_only(
     emg: Callable[..., Any], new_engine: Callable[..., Any], fake_model: Callable[[], Any]
 ) -> None:
-    stream = emg(2000, [1000])
+    stream = emg(4000, [3000])
     clean_model, model = fake_model(), fake_model()
-    (clean,) = new_engine(model=clean_model).feed_samples(stream.block(0, 2000))
-    stream.samples[1060, 1] = np.nan
-    (result,) = new_engine(model=model).feed_samples(stream.block(0, 2000))
+    (clean,) = new_engine(model=clean_model).feed_samples(stream.block(0, 4000))
+    stream.samples[3060, 1] = np.nan
+    (result,) = new_engine(model=model).feed_samples(stream.block(0, 4000))
     assert result.trial.valid
     assert result.meps.status.tolist() == [0, int(MepStatus.SAMPLES_MISSING), 0]
     assert np.isnan(result.meps.amplitude_uv[1])

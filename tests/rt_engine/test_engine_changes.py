@@ -73,7 +73,7 @@ def test_a_muscle_that_a_gain_takes_below_the_floor_is_no_longer_active(
     engine = new_engine()
     engine.set_gains([1.0, 0.05, 0.05])
     (result,) = engine.feed_samples(emg(2000, [1000]).block(0, 2000))
-    assert result.map.confidence_reasons == ("one_active_muscle",)
+    assert result.map.confidence_reasons == ("one_active_muscle", "early_stamps")
 
 
 def test_gains_hold_from_the_next_trial_that_is_served_until_they_are_taken_back(
@@ -176,7 +176,7 @@ def test_a_model_whose_muscles_stand_in_another_order_is_asked_in_its_own(
     assert amplitudes.tolist() == [ecr, 2.0 * fdi, 0.0]
     assert valid.tolist() == [True, True, False]
     assert result.map.mep_normalised.tolist() == pytest.approx([2.0 * fdi / 2000.0, 0.0, ecr / 2000.0])
-    assert result.map.confidence_reasons == ("samples_missing:ADM",)
+    assert result.map.confidence_reasons == ("samples_missing:ADM", "early_stamps")
 
 
 def test_a_model_of_other_muscles_is_refused_by_name(

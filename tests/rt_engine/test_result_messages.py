@@ -55,7 +55,8 @@ def test_a_valid_trial_is_told_whole(valid: PulseResult) -> None:
     assert header.trigger_source == "ttl"
     assert header.sweep_start_ms == pytest.approx(-100.0)
     assert header.stages_us == {"infer": 12.5}
-    assert (header.confidence, header.confidence_reasons) == ("low", ["samples_missing:ECR"])
+    assert header.confidence == "low"
+    assert header.confidence_reasons == ["samples_missing:ECR", "early_stamps"]
     assert (header.pose_tracked, header.intensity_percent_mso) == (True, 62.0)
     np.testing.assert_array_equal(arrays["sweep_uv"], valid.trial.sweep_uv.astype(np.float32))
     np.testing.assert_array_equal(arrays["mep_uv"], valid.meps.amplitude_uv)

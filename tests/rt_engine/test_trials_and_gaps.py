@@ -164,13 +164,19 @@ def test_jitter_of_stamps_is_no_gap(emg: Emg, new_engine: NewEngine, play: Play)
     assert all(r.trial.valid for r in results)
 
 
-def test_in_the_first_second_only_jumps_above_the_setting_are_gaps(emg: Emg, new_engine: NewEngine, play: Play) -> None:
+def test_in_the_first_second_only_jumps_above_the_setting_are_gaps_and_trials_say_so(
+    emg: Emg, new_engine: NewEngine, play: Play
+) -> None:
     """How far the stamps scatter is not known yet."""
-    stream = emg(4000, [1000], gaps=[(950, 0.005)])
-    (usual,) = play(new_engine(), stream)
-    (strict,) = play(new_engine(sweep=SweepSettings(gap_ms=2.0)), stream)
-    assert usual.trial.valid
+    stream = emg(4000, [1000, 3000], gaps=[(950, 0.005)])
+    early, later = play(new_engine(), stream)
+    assert early.trial.valid
+    assert early.trial.doubts == ("early_stamps",)
+    assert early.map.confidence == "low"
+    assert later.trial.doubts == ()
+    strict, _ = play(new_engine(sweep=SweepSettings(gap_ms=2.0)), stream)
     assert strict.trial.reasons == ("gap",)
+    assert strict.trial.doubts == ()
 
 
 def test_stamps_that_are_no_numbers_do_not_hide_a_gap(emg: Emg, new_engine: NewEngine, play: Play) -> None:

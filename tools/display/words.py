@@ -29,6 +29,7 @@ _INVALID_REASONS = {
     "too_many_pending": "too many pulses were waiting",
     "trigger_disagreement": "trigger sources disagree on its time",
     "trigger_unconfirmed": "another trigger source did not see it",
+    "early_stamps": "the stream has just begun: a small loss of samples would not be seen",
 }
 
 _COMPUTED_REASONS = {

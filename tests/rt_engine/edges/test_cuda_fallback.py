@@ -32,6 +32,8 @@ def test_a_session_whose_cuda_fails_says_so_in_one_line_and_has_the_cpus_maps(pr
             "publish": {"address": "tcp://127.0.0.1:*", "control_address": ""},
         }
     )
+    # The screen is ONNX Runtime's alone here, whoever else logs to it.
+    monkeypatch.setattr(logging.getLogger(), "handlers", [caplog.handler])
     with caplog.at_level(logging.WARNING):
         session = Session(settings)
     told = [record.message for record in caplog.records if "CUDA" in record.message]
