@@ -9,6 +9,7 @@ import hashlib
 import logging
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -88,18 +89,21 @@ def native_library() -> NativeLibrary | None:
         return None
     try:
         return NativeLibrary(_compiled())
-    except (OSError, subprocess.SubprocessError) as error:
+    except (OSError, ValueError, subprocess.SubprocessError) as error:  # ValueError: a CC with an open quote
         log.info("the masked decoder runs as TensorFlow's operations, since it cannot be compiled here: %s", error)
         return None
 
 
 def _compiled() -> Path:
-    compiler = os.environ.get("CC") or next((found for name in COMPILERS if (found := shutil.which(name))), None)
+    # As make takes it, CC may hold options or a wrapper, such as `ccache gcc`.
+    compiler = shlex.split(os.environ.get("CC", "")) or [f for name in COMPILERS if (f := shutil.which(name))][:1]
     if not compiler:
         raise OSError(f"no C compiler ({', '.join(COMPILERS)})")
     source = files("trainer.architectures").joinpath("masked_decoder.c").read_bytes()
-    version = subprocess.run([compiler, "--version"], capture_output=True, check=True, timeout=COMPILE_TIMEOUT_S).stdout
-    digest = hashlib.sha256(repr((source, version, OPTIONS, _processor())).encode()).hexdigest()
+    version = subprocess.run(
+        [*compiler, "--version"], capture_output=True, check=True, timeout=COMPILE_TIMEOUT_S
+    ).stdout
+    digest = hashlib.sha256(repr((source, compiler, version, OPTIONS, _processor())).encode()).hexdigest()
     folder = _private_folder()
     path = folder / f"masked_decoder-{digest[:24]}.so"
     if path.is_file():
@@ -109,13 +113,13 @@ def _compiled() -> Path:
     made = Path(name)
     try:
         done = subprocess.run(
-            [compiler, *OPTIONS, "-x", "c", "-", "-o", name],
+            [*compiler, *OPTIONS, "-x", "c", "-", "-o", name],
             input=source,
             capture_output=True,
             timeout=COMPILE_TIMEOUT_S,
         )
         if done.returncode:
-            raise OSError(f"{compiler} says: {done.stderr.decode(errors='replace').strip()[:500]}")
+            raise OSError(f"{compiler[0]} says: {done.stderr.decode(errors='replace').strip()[:500]}")
         made.replace(path)
     finally:
         made.unlink(missing_ok=True)

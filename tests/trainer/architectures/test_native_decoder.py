@@ -168,6 +168,20 @@ def test_it_is_compiled_once_and_into_a_folder_of_ones_own(
     assert folder not in elsewhere.path.parents
 
 
+def test_a_compiler_may_be_named_with_its_options_and_nonsense_is_no_end(
+    tmp_path: Path, compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("CC", f"{compiler} -DNDEBUG")
+    assert native_library() is not None
+    for nonsense in ("no-such-compiler", '"open'):
+        monkeypatch.setenv("CC", nonsense)
+        native_library.cache_clear()
+        with caplog.at_level(logging.INFO, logger=library_module.__name__):
+            assert native_library() is None
+    assert caplog.text.count("cannot be compiled here") == 2
+
+
 def test_arrays_that_the_library_cannot_read_are_refused(compiler: str) -> None:
     library = native_library()
     assert library is not None
